@@ -1,0 +1,3 @@
+class Agent:
+    name: str
+    def poll(self) -> int: ...

@@ -1,0 +1,101 @@
+"""Build script: the checkout's folders install as matchbox.core, matchbox.shm, ...
+
+setuptools can install a folder under another name (package_dir). Cython cannot: to
+resolve ``from matchbox.shm.ring cimport mb_ring`` it needs a directory on its include
+path that really contains matchbox/shm/ring.pxd. link_tree() makes one out of
+symlinks under build/, and setuptools, pytest and mypy are all pointed at that same
+place, so there is exactly one import name everywhere.
+
+Environment:
+    MATCHBOX_MARCH   value for -march (default "native": Matchbox is built on the host that
+                     runs it; say x86-64-v2 or so for a wheel that travels)
+"""
+
+import os
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, find_packages, setup
+
+ROOT = Path(__file__).parent
+TREE = "build/tree"
+PARTS = ("core", "shm", "persistence", "gateway", "tools")
+VERSION = "0.1.0"
+COMPILE_ARGS = [
+    "-O3",
+    f"-march={os.environ.get('MATCHBOX_MARCH', 'native')}",
+    "-std=gnu11",
+    "-D_GNU_SOURCE",
+    "-Wall",
+    # Cython's own boilerplate, not ours, trips these two.
+    "-Wno-unused-function",
+    "-Wno-maybe-uninitialized",
+]
+DIRECTIVES = {
+    "language_level": "3",
+    "embedsignature": True,
+    "boundscheck": False,
+    "wraparound": False,
+    "cdivision": True,
+    "initializedcheck": False,
+}
+FACADE = f'''"""Matchbox: a crypto exchange in one box. These are the names that bots import."""
+
+from matchbox.shm import *  # noqa: F403
+from matchbox.shm import __all__ as __all__
+
+__version__ = "{VERSION}"
+'''
+
+
+def link_tree() -> None:
+    """Create build/tree/matchbox with one symlink per part and the facade __init__."""
+    package = ROOT / TREE / "matchbox"
+    package.mkdir(parents=True, exist_ok=True)
+    for part in PARTS:
+        link = package / part
+        if not link.is_symlink():
+            link.symlink_to(os.path.relpath(ROOT / part, package), target_is_directory=True)
+    # A real __init__ rather than a namespace package: a directory that merely happens
+    # to be called matchbox (such as this checkout, seen from its parent) must not win.
+    target = package / "__init__.py"
+    if not target.exists() or target.read_text() != FACADE:
+        target.write_text(FACADE)
+    (package / "py.typed").touch()
+
+
+def extensions() -> list[Extension]:
+    """One extension per .pyx, named by its install name."""
+    headers = [str(h.relative_to(ROOT)) for h in sorted((ROOT / "shm").glob("*.h"))]
+    found = []
+    for part in PARTS:
+        for source in sorted((ROOT / part).rglob("*.pyx")):
+            relative = source.relative_to(ROOT)
+            found.append(
+                Extension(
+                    ".".join(("matchbox", *relative.with_suffix("").parts)),
+                    [str(relative)],
+                    include_dirs=["shm"],
+                    depends=headers,
+                    extra_compile_args=COMPILE_ARGS,
+                )
+            )
+    return found
+
+
+link_tree()
+setup(
+    version=VERSION,
+    # A src layout whose src is generated: everything below matchbox/ is found there.
+    packages=find_packages(TREE),
+    package_dir={"": TREE},
+    package_data={"": ["py.typed", "*.pyi", "*.pxd", "*.h", "*.c", "*.toml"]},
+    include_package_data=False,
+    ext_modules=cythonize(
+        extensions(),
+        include_path=[TREE],
+        build_dir="build/c",
+        nthreads=os.cpu_count() or 1,
+        compiler_directives=DIRECTIVES,
+    ),
+)

@@ -1,0 +1,59 @@
+"""Every exception Matchbox raises on purpose.
+
+    MatchboxError
+    ├── BadArgument      a value the caller gave is not allowed (also a ValueError)
+    ├── ConfigError      the configuration file is not valid
+    ├── SegmentError     a shared-memory segment is missing, foreign or of another version
+    ├── SessionError     the session cannot do this now
+    │   ├── RingFull     the command ring has no room for the whole batch; nothing was sent
+    │   ├── EngineDown   the exchange has stopped or its process has died
+    │   ├── Detached     the exchange has detached this session; `reason` says why
+    │   └── Lapped       a reader of market data fell behind; resynchronise from the depth table
+    └── JournalError     the journal cannot be read or written
+
+Texts end with the values concerned (``capacity=..., wanted=...``).
+"""
+
+
+class MatchboxError(Exception):
+    """Base of all of them."""
+
+
+class BadArgument(MatchboxError, ValueError):
+    """A value the caller gave is not allowed."""
+
+
+class ConfigError(MatchboxError):
+    """The configuration file is not valid; the text has line, key and what is allowed."""
+
+
+class SegmentError(MatchboxError):
+    """A shared-memory segment is missing, foreign or of another version."""
+
+
+class SessionError(MatchboxError):
+    """The session cannot do this now."""
+
+
+class RingFull(SessionError):
+    """The command ring has no room for the whole batch; nothing was sent."""
+
+
+class EngineDown(SessionError):
+    """The exchange has stopped or its process has died."""
+
+
+class Detached(SessionError):
+    """The exchange has detached this session."""
+
+    def __init__(self, text: str, reason: int = 0) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class Lapped(SessionError):
+    """A reader of market data fell behind; resynchronise from the depth table."""
+
+
+class JournalError(MatchboxError):
+    """The journal cannot be read or written."""

@@ -1,0 +1,215 @@
+"""Rings for Python callers: making, attaching, inspecting, and whole-array reads and writes.
+
+The layout and its rules are in ring.h; engine and SDK use its inline functions directly.
+"""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+import numpy as np
+
+from matchbox.shm.errors import SegmentError
+
+_CHECKS = {
+    1: "is smaller than a ring header",
+    2: "is not ready (its maker is still writing it, or died doing so)",
+    3: "does not hold a ring",
+    4: "was made by another layout version",
+    5: "holds records of another size",
+    6: "has an impossible capacity for its size",
+}
+_SHAPES = {MB_RING_SESSION: "session", MB_RING_GATED: "gated", MB_RING_LOSSY: "lossy"}
+
+
+def ring_bytes(capacity, record_size=MB_RECORD_BYTES):
+    """Bytes of a segment for `capacity` slots."""
+    return mb_ring_bytes(capacity, record_size)
+
+
+cdef class Ring:
+    """A ring in `buffer` (an mmap, or any contiguous buffer that outlives it).
+
+    Use Ring.create() on zeroed memory, Ring.attach() on a ring that somebody made.
+    Read-only buffers can be attached; only reading and inspecting is possible then.
+    """
+
+    @staticmethod
+    def create(buffer, *, uint64_t capacity, uint32_t record_size=128, shape="gated", uint32_t readers=1,
+               name="", uint64_t epoch=0, uint64_t first_position=0):
+        """Make a ring of `capacity` slots (a power of two) in `buffer`, with `readers` gating readers.
+
+        `first_position` is where producer and readers start. Raises SegmentError for sizes that do not fit.
+        """
+        cdef Ring self = _wrap(buffer, True)
+        cdef uint32_t i
+        if capacity == 0 or capacity & (capacity - 1):
+            raise SegmentError(f"ring capacity must be a power of two: capacity={capacity}")
+        if readers > MB_RING_READERS:
+            raise SegmentError(f"too many readers: readers={readers}, maximum={MB_RING_READERS}")
+        if <uint64_t>self._bytes < mb_ring_bytes(capacity, record_size):
+            raise SegmentError(
+                f"buffer too small: bytes={self._bytes}, needed={mb_ring_bytes(capacity, record_size)}"
+            )
+        shapes = {text: number for number, text in _SHAPES.items()}
+        memset(self.ring, 0, sizeof(mb_ring))
+        mb_ring_format(self.ring, capacity, record_size, shapes[shape], readers)
+        self.ring.header.epoch = epoch
+        self.ring.producer.value = first_position
+        for i in range(MB_RING_READERS):
+            self.ring.readers[i].value = first_position
+        text = name.encode()[:39]
+        memcpy(self.ring.header.name, <const char*>text, len(text))
+        mb_ring_open(self.ring)
+        return self
+
+    @staticmethod
+    def attach(buffer, *, uint32_t record_size=128):
+        """The ring in `buffer`. Raises SegmentError if it holds none that this build can use."""
+        cdef Ring self = _wrap(buffer, False)
+        cdef int failed = mb_ring_check(self.ring, self._bytes, record_size)
+        if failed:
+            raise SegmentError(f"segment {_CHECKS[failed]}: bytes={self._bytes}, record_size={record_size}")
+        return self
+
+    @property
+    def capacity(self):
+        return self.ring.header.capacity
+
+    @property
+    def record_size(self):
+        return self.ring.header.record_size
+
+    @property
+    def name(self):
+        return bytes(self.ring.header.name[:40]).rstrip(b"\0").decode(errors="replace")
+
+    @property
+    def shape(self):
+        return _SHAPES.get(self.ring.header.shape, "unknown")
+
+    @property
+    def epoch(self):
+        return self.ring.header.epoch
+
+    @property
+    def closed(self):
+        """Has the owner closed it?"""
+        return mb_load_acquire32(&self.ring.header.state) == MB_RING_CLOSED
+
+    def close(self):
+        """Say that no more records will come (the owner only)."""
+        mb_store_release32(&self.ring.header.state, MB_RING_CLOSED)
+
+    @property
+    def produced(self):
+        """Records published so far."""
+        return mb_load_acquire(&self.ring.producer.value)
+
+    @property
+    def consumed(self):
+        """Position of each gating reader."""
+        cdef uint32_t i
+        return [mb_load_acquire(&self.ring.readers[i].value) for i in range(self.ring.header.readers)]
+
+    def peek(self, uint64_t first, uint64_t count, dtype):
+        """Copies of `count` records from position `first`, as they are in memory now (no claim, no check)."""
+        cdef uint64_t i, size = self.ring.header.record_size
+        out = np.empty(count, dtype)
+        if out.itemsize != size:
+            raise SegmentError(f"dtype does not fit: itemsize={out.itemsize}, record_size={size}")
+        cdef uint8_t[::1] view = out.view(np.uint8).reshape(-1) if count else np.empty(0, np.uint8)
+        cdef uint8_t* slots = <uint8_t*>self.ring + MB_RING_SLOTS_OFFSET
+        for i in range(count):
+            memcpy(&view[i * size], slots + ((first + i) & (self.ring.header.capacity - 1)) * size, size)
+        return out
+
+
+cdef Ring _wrap(buffer, bint writable):
+    """A Ring over `buffer`, header not looked at."""
+    cdef Py_buffer view
+    cdef Ring self = Ring.__new__(Ring)
+    PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+    # The pointer outlives the view: `buffer` is kept, and an mmap cannot be resized by us.
+    self.ring = <mb_ring*>view.buf
+    self._bytes = view.len
+    self.buffer = buffer
+    PyBuffer_Release(&view)
+    if self._bytes < MB_RING_SLOTS_OFFSET:
+        raise SegmentError(f"segment {_CHECKS[1]}: bytes={self._bytes}, minimum={MB_RING_SLOTS_OFFSET}")
+    return self
+
+
+cdef class Producer:
+    """Publish whole arrays."""
+
+    def __init__(self, Ring ring not None):
+        self.ring = ring
+        mb_producer_attach(&self.c_producer, ring.ring)
+
+    @property
+    def position(self):
+        return self.c_producer.position
+
+    def free(self):
+        """Records that can be published now."""
+        return mb_producer_free(&self.c_producer, self.ring.ring.header.capacity)
+
+    def publish(self, records):
+        """Publish all of `records` (one-dimensional, of the ring's record size) at once, or none: returns whether."""
+        records = np.ascontiguousarray(records)
+        if records.itemsize != self.ring.ring.header.record_size:
+            raise SegmentError(
+                f"dtype does not fit: itemsize={records.itemsize}, record_size={self.ring.ring.header.record_size}"
+            )
+        cdef uint64_t i, count = len(records), size = records.itemsize
+        if mb_producer_free(&self.c_producer, count) < count:
+            return False
+        if count == 0:
+            return True
+        cdef const uint8_t[::1] view = records.view(np.uint8).reshape(-1)
+        with nogil:
+            for i in range(count):
+                memcpy(mb_producer_slot(&self.c_producer, i), &view[i * size], size)
+            mb_publish(&self.c_producer, count)
+        return True
+
+
+cdef class Reader:
+    """Read whole arrays as gating reader `index`."""
+
+    def __init__(self, Ring ring not None, uint32_t index=0):
+        if index >= ring.ring.header.readers:
+            raise SegmentError(f"no such reader: index={index}, readers={ring.ring.header.readers}")
+        self.ring = ring
+        mb_reader_attach(&self.c_reader, ring.ring, index)
+
+    @property
+    def position(self):
+        return self.c_reader.position
+
+    def ready(self):
+        """Records that can be read now."""
+        return mb_reader_ready(&self.c_reader, self.ring.ring.header.capacity)
+
+    def read(self, uint64_t maximum, dtype, *, bint release=True):
+        """Copies of up to `maximum` next records; their slots are given back unless `release` is false."""
+        cdef uint64_t i, count = min(maximum, mb_reader_ready(&self.c_reader, maximum))
+        cdef uint64_t size = self.ring.ring.header.record_size
+        out = np.empty(count, dtype)
+        if out.itemsize != size:
+            raise SegmentError(f"dtype does not fit: itemsize={out.itemsize}, record_size={size}")
+        if count == 0:
+            return out
+        cdef uint8_t[::1] view = out.view(np.uint8).reshape(-1)
+        with nogil:
+            for i in range(count):
+                memcpy(&view[i * size], mb_reader_slot(&self.c_reader, i), size)
+            mb_reader_advance(&self.c_reader, count)
+        if release:
+            mb_release(&self.c_reader)
+        return out
+
+    def release(self):
+        """Give back everything read so far."""
+        mb_release(&self.c_reader)
