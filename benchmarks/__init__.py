@@ -1,0 +1,1 @@
+"""Benchmarks: each module has `run(argv)` and is started as `python -m benchmarks.NAME`."""
