@@ -13,8 +13,9 @@
  * loads may be served before both stores (x86 does this too): the sleeper sees no record, the waker sees no
  * sleeper, and the record waits for the timeout. A test build plants a missing fence and must be caught.
  *
- * The futexes are shared ones: the two sides are different processes. Every wait has a timeout, so that even a
- * peer that scribbles over the park word can delay only itself.
+ * The futexes are shared ones: the two sides are different processes. A word has one sleeper and any number of
+ * wakers. Every wait has a timeout, so that a waker that dies between the two steps of mb_wake_now(), which nobody
+ * can repeat for it, costs the sleeper that timeout, and a peer that scribbles over the word can delay only itself.
  */
 #ifndef MATCHBOX_PARK_H
 #define MATCHBOX_PARK_H

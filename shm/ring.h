@@ -99,12 +99,20 @@ static inline void mb_pause(void) {
 #endif
 }
 
-/* The one ordering that carries every ring. A test build plants a relaxed store here and must be caught. */
+/* The two orderings that carry every ring. Test builds plant a relaxed store in either place and must be caught. */
 #ifdef MB_PLANT_RELAXED_PUBLISH
 #define MB_PUBLISH_ORDER __ATOMIC_RELAXED
 #else
 #define MB_PUBLISH_ORDER __ATOMIC_RELEASE
 #endif
+#ifdef MB_PLANT_RELAXED_RELEASE
+#define MB_RELEASE_ORDER __ATOMIC_RELAXED
+#else
+#define MB_RELEASE_ORDER __ATOMIC_RELEASE
+#endif
+
+/* A record seen as words, whatever its fields are: the compiler must not think that the two cannot overlap. */
+typedef uint64_t __attribute__((__may_alias__)) mb_word;
 
 /* The producer's private view. Any number of gating readers, 0 included (a lossy ring). */
 typedef struct mb_producer {
@@ -174,6 +182,13 @@ static inline uint64_t mb_slowest_reader(const mb_ring *ring, uint32_t readers, 
     return slowest;
 }
 
+/* Where the producer must stop, less the capacity. A reader further back than the ring is long says nothing true
+ * (a peer scribbled over it): the ring counts as full, so that the room can never be more than the capacity. */
+static inline uint64_t mb_gate(const mb_ring *ring, uint32_t readers, uint64_t position, uint64_t capacity) {
+    uint64_t slowest = mb_slowest_reader(ring, readers, position);
+    return position - slowest > capacity ? position - capacity : slowest;
+}
+
 /* Take the producer's role; goes on where the last producer stopped. One producer at a time. */
 static inline void mb_producer_attach(mb_producer *producer, mb_ring *ring) {
     producer->ring = ring;
@@ -182,7 +197,7 @@ static inline void mb_producer_attach(mb_producer *producer, mb_ring *ring) {
     producer->record_size = ring->header.record_size;
     producer->readers = ring->header.readers;
     producer->position = mb_load_acquire(&ring->producer.value);
-    producer->gate = mb_slowest_reader(ring, producer->readers, producer->position);
+    producer->gate = mb_gate(ring, producer->readers, producer->position, producer->mask + 1);
 }
 
 /* How many records can be filled now. Looks at the readers only if its own copy gives fewer than `wanted`. */
@@ -190,7 +205,7 @@ static inline uint64_t mb_producer_free(mb_producer *producer, uint64_t wanted) 
     uint64_t capacity = producer->mask + 1;
     uint64_t room = capacity - (producer->position - producer->gate);
     if (room < wanted) {
-        producer->gate = mb_slowest_reader(producer->ring, producer->readers, producer->position);
+        producer->gate = mb_gate(producer->ring, producer->readers, producer->position, capacity);
         room = capacity - (producer->position - producer->gate);
     }
     return room;
@@ -218,7 +233,8 @@ static inline void mb_reader_attach(mb_reader *reader, mb_ring *ring, uint32_t i
     reader->limit = reader->position;
 }
 
-/* How many records can be read now. Looks at the producer only if its own copy gives fewer than `wanted`. */
+/* How many records can be read now. Looks at the producer only if its own copy gives fewer than `wanted`.
+ * More than the capacity: the producer's position is impossible. Who does not trust the producer checks for it. */
 static inline uint64_t mb_reader_ready(mb_reader *reader, uint64_t wanted) {
     if (reader->limit - reader->position < wanted)
         reader->limit = mb_load_acquire(&reader->ring->producer.value);
@@ -235,19 +251,20 @@ static inline void mb_reader_advance(mb_reader *reader, uint64_t count) { reader
 
 /* Tell the producer that everything before our position can be reused. */
 static inline void mb_release(mb_reader *reader) {
-    mb_store_release(&reader->ring->readers[reader->index].value, reader->position);
+    __atomic_store_n(&reader->ring->readers[reader->index].value, reader->position, MB_RELEASE_ORDER);
 }
 
-/* Lossy rings: the first word of a slot is 1 + its position, 0 while it is written. */
+/* Lossy rings: the first word of a slot is 1 + its position, 0 while it is written. The producer gates on nobody. */
 static inline void mb_lossy_publish(mb_producer *producer, const mb_market_data *record) {
     mb_market_data *slot = (mb_market_data *)mb_producer_slot(producer, 0);
-    const uint64_t *from = (const uint64_t *)record;
-    uint64_t *to = (uint64_t *)slot;
+    const mb_word *from = (const mb_word *)record;
+    mb_word *to = (mb_word *)slot;
     int i;
     mb_store_relaxed(&slot->position, 0);
     mb_fence_release(); /* the 0 before the new content */
-    for (i = 1; i < MB_RECORD_BYTES / 8; i++) mb_store_relaxed(&to[i], from[i]);
+    for (i = 1; i < MB_RECORD_BYTES / 8; i++) __atomic_store_n(&to[i], from[i], __ATOMIC_RELAXED);
     mb_store_release(&slot->position, producer->position + 1); /* the content before its number */
+    producer->gate = producer->position + 1;
     mb_publish(producer, 1);
 }
 
@@ -256,13 +273,17 @@ static inline int mb_lossy_read(const mb_ring *ring, uint64_t position, mb_marke
     const uint8_t *slots = (const uint8_t *)ring + MB_RING_SLOTS_OFFSET;
     const mb_market_data *slot =
         (const mb_market_data *)(slots + (position & (ring->header.capacity - 1)) * MB_RECORD_BYTES);
-    const uint64_t *from = (const uint64_t *)slot;
-    uint64_t *to = (uint64_t *)out;
+    const mb_word *from = (const mb_word *)slot;
+    mb_word *to = (mb_word *)out;
     uint64_t before = mb_load_acquire(&slot->position); /* the number before the content */
     int i;
-    if (before != position + 1)
-        return (int64_t)(mb_load_acquire(&ring->producer.value) - position) > 0 ? -1 : 0;
-    for (i = 1; i < MB_RECORD_BYTES / 8; i++) to[i] = mb_load_relaxed(&from[i]);
+    if (before != position + 1) {
+        if ((int64_t)(mb_load_acquire(&ring->producer.value) - position) <= 0) return 0;
+        /* It is published, perhaps only since the look at its slot. Then the slot shows it now, or a later one. */
+        before = mb_load_acquire(&slot->position);
+        if (before != position + 1) return -1;
+    }
+    for (i = 1; i < MB_RECORD_BYTES / 8; i++) to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
     mb_fence_acquire(); /* the content before the number is looked at again */
     if (mb_load_relaxed(&slot->position) != before) return -1;
     out->position = before;

@@ -108,7 +108,11 @@ cdef class Ring:
 
     cdef mb_ring* ring
     cdef readonly object buffer
+    cdef readonly bint writable
     cdef Py_ssize_t _bytes
+    # As checked when it was attached; the header's may be changed by whoever can write the segment.
+    cdef uint64_t _capacity
+    cdef uint32_t _record_size
 
 
 cdef class Producer:

@@ -21,6 +21,7 @@ class Ring:
     @staticmethod
     def attach(buffer: Any, *, record_size: int = 128) -> Ring: ...
     buffer: Any
+    writable: bool
     @property
     def capacity(self) -> int: ...
     @property

@@ -24,7 +24,7 @@ _SHAPES = {MB_RING_SESSION: "session", MB_RING_GATED: "gated", MB_RING_LOSSY: "l
 
 def ring_bytes(capacity, record_size=MB_RECORD_BYTES):
     """Bytes of a segment for `capacity` slots."""
-    return mb_ring_bytes(capacity, record_size)
+    return MB_RING_SLOTS_OFFSET + capacity * record_size
 
 
 cdef class Ring:
@@ -45,11 +45,14 @@ cdef class Ring:
         cdef uint32_t i
         if capacity == 0 or capacity & (capacity - 1):
             raise SegmentError(f"ring capacity must be a power of two: capacity={capacity}")
+        if record_size == 0 or record_size % 8:
+            raise SegmentError(f"record size must be a multiple of 8: record_size={record_size}")
         if readers > MB_RING_READERS:
             raise SegmentError(f"too many readers: readers={readers}, maximum={MB_RING_READERS}")
-        if <uint64_t>self._bytes < mb_ring_bytes(capacity, record_size):
+        # By division: the product of the two can pass 64 bits.
+        if capacity > <uint64_t>(self._bytes - MB_RING_SLOTS_OFFSET) // record_size:
             raise SegmentError(
-                f"buffer too small: bytes={self._bytes}, needed={mb_ring_bytes(capacity, record_size)}"
+                f"buffer too small: bytes={self._bytes}, needed={ring_bytes(int(capacity), record_size)}"
             )
         shapes = {text: number for number, text in _SHAPES.items()}
         memset(self.ring, 0, sizeof(mb_ring))
@@ -61,24 +64,33 @@ cdef class Ring:
         text = name.encode()[:39]
         memcpy(self.ring.header.name, <const char*>text, len(text))
         mb_ring_open(self.ring)
+        self._capacity, self._record_size = capacity, record_size
         return self
 
     @staticmethod
     def attach(buffer, *, uint32_t record_size=128):
         """The ring in `buffer`. Raises SegmentError if it holds none that this build can use."""
         cdef Ring self = _wrap(buffer, False)
-        cdef int failed = mb_ring_check(self.ring, self._bytes, record_size)
+        cdef int failed
+        if record_size == 0:
+            raise SegmentError("record size must be a multiple of 8: record_size=0")
+        # The copy is what was checked: whoever can write the segment can change its header at any time.
+        self._capacity = mb_load_relaxed(&self.ring.header.capacity)
+        self._record_size = record_size
+        failed = mb_ring_check(self.ring, self._bytes, record_size)
+        if failed == 0 and self._capacity != mb_load_relaxed(&self.ring.header.capacity):
+            failed = 6
         if failed:
             raise SegmentError(f"segment {_CHECKS[failed]}: bytes={self._bytes}, record_size={record_size}")
         return self
 
     @property
     def capacity(self):
-        return self.ring.header.capacity
+        return self._capacity
 
     @property
     def record_size(self):
-        return self.ring.header.record_size
+        return self._record_size
 
     @property
     def name(self):
@@ -99,6 +111,7 @@ cdef class Ring:
 
     def close(self):
         """Say that no more records will come (the owner only)."""
+        _must_be_writable(self)
         mb_store_release32(&self.ring.header.state, MB_RING_CLOSED)
 
     @property
@@ -110,18 +123,18 @@ cdef class Ring:
     def consumed(self):
         """Position of each gating reader."""
         cdef uint32_t i
-        return [mb_load_acquire(&self.ring.readers[i].value) for i in range(self.ring.header.readers)]
+        return [mb_load_acquire(&self.ring.readers[i].value) for i in range(_readers(self))]
 
     def peek(self, uint64_t first, uint64_t count, dtype):
         """Copies of `count` records from position `first`, as they are in memory now (no claim, no check)."""
-        cdef uint64_t i, size = self.ring.header.record_size
+        cdef uint64_t i, size = self._record_size
         out = np.empty(count, dtype)
         if out.itemsize != size:
             raise SegmentError(f"dtype does not fit: itemsize={out.itemsize}, record_size={size}")
         cdef uint8_t[::1] view = out.view(np.uint8).reshape(-1) if count else np.empty(0, np.uint8)
         cdef uint8_t* slots = <uint8_t*>self.ring + MB_RING_SLOTS_OFFSET
         for i in range(count):
-            memcpy(&view[i * size], slots + ((first + i) & (self.ring.header.capacity - 1)) * size, size)
+            memcpy(&view[i * size], slots + ((first + i) & (self._capacity - 1)) * size, size)
         return out
 
 
@@ -129,7 +142,14 @@ cdef Ring _wrap(buffer, bint writable):
     """A Ring over `buffer`, header not looked at."""
     cdef Py_buffer view
     cdef Ring self = Ring.__new__(Ring)
-    PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+    self.writable = True
+    try:
+        PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+    except BufferError:
+        if writable:
+            raise
+        self.writable = False
+        PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
     # The pointer outlives the view: `buffer` is kept, and an mmap cannot be resized by us.
     self.ring = <mb_ring*>view.buf
     self._bytes = view.len
@@ -137,15 +157,31 @@ cdef Ring _wrap(buffer, bint writable):
     PyBuffer_Release(&view)
     if self._bytes < MB_RING_SLOTS_OFFSET:
         raise SegmentError(f"segment {_CHECKS[1]}: bytes={self._bytes}, minimum={MB_RING_SLOTS_OFFSET}")
+    if <size_t>self.ring % 8:
+        raise SegmentError(f"buffer is not aligned to 8 bytes: address={<size_t>self.ring:#x}")
     return self
+
+
+cdef uint32_t _readers(Ring ring):
+    """How many gating readers the header names, and never more than there is room for."""
+    return min(ring.ring.header.readers, <uint32_t>MB_RING_READERS)
+
+
+cdef int _must_be_writable(Ring ring) except -1:
+    if not ring.writable:
+        raise SegmentError(f"the ring's memory is read-only: name={ring.name}")
+    return 0
 
 
 cdef class Producer:
     """Publish whole arrays."""
 
     def __init__(self, Ring ring not None):
+        _must_be_writable(ring)
         self.ring = ring
         mb_producer_attach(&self.c_producer, ring.ring)
+        self.c_producer.mask, self.c_producer.record_size = ring._capacity - 1, ring._record_size
+        self.c_producer.readers = _readers(ring)
 
     @property
     def position(self):
@@ -153,14 +189,14 @@ cdef class Producer:
 
     def free(self):
         """Records that can be published now."""
-        return mb_producer_free(&self.c_producer, self.ring.ring.header.capacity)
+        return mb_producer_free(&self.c_producer, self.ring._capacity)
 
     def publish(self, records):
         """Publish all of `records` (one-dimensional, of the ring's record size) at once, or none: returns whether."""
         records = np.ascontiguousarray(records)
-        if records.itemsize != self.ring.ring.header.record_size:
+        if records.itemsize != self.ring._record_size:
             raise SegmentError(
-                f"dtype does not fit: itemsize={records.itemsize}, record_size={self.ring.ring.header.record_size}"
+                f"dtype does not fit: itemsize={records.itemsize}, record_size={self.ring._record_size}"
             )
         cdef uint64_t i, count = len(records), size = records.itemsize
         if mb_producer_free(&self.c_producer, count) < count:
@@ -179,10 +215,11 @@ cdef class Reader:
     """Read whole arrays as gating reader `index`."""
 
     def __init__(self, Ring ring not None, uint32_t index=0):
-        if index >= ring.ring.header.readers:
-            raise SegmentError(f"no such reader: index={index}, readers={ring.ring.header.readers}")
+        if index >= _readers(ring):
+            raise SegmentError(f"no such reader: index={index}, readers={_readers(ring)}")
         self.ring = ring
         mb_reader_attach(&self.c_reader, ring.ring, index)
+        self.c_reader.mask, self.c_reader.record_size = ring._capacity - 1, ring._record_size
 
     @property
     def position(self):
@@ -190,12 +227,14 @@ cdef class Reader:
 
     def ready(self):
         """Records that can be read now."""
-        return mb_reader_ready(&self.c_reader, self.ring.ring.header.capacity)
+        return _ready(self, self.ring._capacity)
 
     def read(self, uint64_t maximum, dtype, *, bint release=True):
         """Copies of up to `maximum` next records; their slots are given back unless `release` is false."""
-        cdef uint64_t i, count = min(maximum, mb_reader_ready(&self.c_reader, maximum))
-        cdef uint64_t size = self.ring.ring.header.record_size
+        cdef uint64_t i, count, size = self.ring._record_size
+        if release:
+            _must_be_writable(self.ring)
+        count = min(maximum, _ready(self, maximum))
         out = np.empty(count, dtype)
         if out.itemsize != size:
             raise SegmentError(f"dtype does not fit: itemsize={out.itemsize}, record_size={size}")
@@ -212,4 +251,15 @@ cdef class Reader:
 
     def release(self):
         """Give back everything read so far."""
+        _must_be_writable(self.ring)
         mb_release(&self.c_reader)
+
+
+cdef uint64_t _ready(Reader reader, uint64_t wanted) except? 0:
+    cdef uint64_t ready = mb_reader_ready(&reader.c_reader, wanted)
+    if ready > reader.ring._capacity:
+        raise SegmentError(
+            f"the producer's position is impossible: produced={reader.c_reader.limit}, "
+            f"position={reader.c_reader.position}, capacity={reader.ring._capacity}"
+        )
+    return ready
