@@ -1,0 +1,85 @@
+"""A hash index from 64-bit keys to 32-bit values, in memory allocated before.
+
+    entries   capacity (a power of two, at least twice the keys) of 16 bytes: key, value, used
+    lookup    linear probing from mix(key); removal shifts the run back, so there are no tombstones and the
+              cost depends on what is in the index now, not on what once was
+
+The same key may stand in it several times (keys that are hashes collide): index_find() gives the first place,
+index_next() the next; the caller compares what the value refers to. Nothing that leaves the engine depends on
+the order of entries.
+"""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+ctypedef struct index_entry:
+    uint64_t key
+    uint32_t value
+    uint32_t used
+
+ctypedef struct index64:
+    index_entry* entries
+    uint64_t mask
+    uint64_t count
+
+
+cdef int index_allocate(index64* index, uint64_t keys) except -1
+cdef void index_free(index64* index) noexcept
+
+
+cdef inline uint64_t index_mix(uint64_t key) noexcept nogil:
+    # The finaliser of MurmurHash3: every input bit reaches every output bit.
+    key ^= key >> 33
+    key *= 0xFF51AFD7ED558CCD
+    key ^= key >> 33
+    key *= 0xC4CEB9FE1A85EC53
+    return key ^ (key >> 33)
+
+
+cdef inline index_entry* index_next(const index64* index, const index_entry* after) noexcept nogil:
+    """The next entry with the same key, or NULL."""
+    cdef uint64_t key = after.key
+    cdef uint64_t at = (<uint64_t>(after - index.entries) + 1) & index.mask
+    while index.entries[at].used:
+        if index.entries[at].key == key:
+            return &index.entries[at]
+        at = (at + 1) & index.mask
+    return NULL
+
+
+cdef inline index_entry* index_find(const index64* index, uint64_t key) noexcept nogil:
+    """The first entry with this key, or NULL."""
+    cdef uint64_t at = index_mix(key) & index.mask
+    while index.entries[at].used:
+        if index.entries[at].key == key:
+            return &index.entries[at]
+        at = (at + 1) & index.mask
+    return NULL
+
+
+cdef inline void index_insert(index64* index, uint64_t key, uint32_t value) noexcept nogil:
+    """Add an entry. The caller never adds more keys than it allocated for."""
+    cdef uint64_t at = index_mix(key) & index.mask
+    while index.entries[at].used:
+        at = (at + 1) & index.mask
+    index.entries[at].key = key
+    index.entries[at].value = value
+    index.entries[at].used = 1
+    index.count += 1
+
+
+cdef inline void index_remove(index64* index, index_entry* entry) noexcept nogil:
+    """Remove an entry; pointers to other entries are no longer valid."""
+    cdef uint64_t hole = <uint64_t>(entry - index.entries)
+    cdef uint64_t at = hole
+    cdef uint64_t home
+    while True:
+        at = (at + 1) & index.mask
+        if not index.entries[at].used:
+            break
+        home = index_mix(index.entries[at].key) & index.mask
+        # Move it into the hole unless its home lies cyclically after the hole.
+        if ((at - home) & index.mask) >= ((at - hole) & index.mask):
+            index.entries[hole] = index.entries[at]
+            hole = at
+    index.entries[hole].used = 0
+    index.count -= 1

@@ -1,0 +1,57 @@
+"""The publisher's state; what it does is in publisher.pyx."""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from matchbox.core.agent cimport Agent
+from matchbox.core.depth cimport depth_writer
+from matchbox.core.orders cimport live_orders
+from matchbox.shm.records cimport mb_record
+from matchbox.shm.ring cimport mb_producer, mb_reader, mb_ring
+
+cdef enum:
+    PUBLISHER_SOURCES = 65  # the ledger and 64 matchers
+    NO_SLOT = 0xFFFF
+
+# Where a session's reports go. The ring is the engine's own memory; only `commands` is written by the bot.
+ctypedef struct report_slot:
+    mb_producer reports
+    mb_ring* commands       # for its park word: the bot sleeps there
+    uint64_t read           # last believed position of the bot
+    uint64_t filled         # reports filled and not yet published
+    uint64_t answered       # its last command that was answered
+    uint32_t session        # attached session, 0 = none
+    uint8_t open            # memory is known
+    uint8_t full            # a report did not fit: nothing more is sent until it is detached
+    uint8_t touched
+
+ctypedef struct subscription:
+    uint32_t account
+    uint32_t session
+
+ctypedef struct publisher:
+    mb_reader log
+    mb_reader sources[PUBLISHER_SOURCES]
+    uint32_t source_count
+    mb_producer market_data
+    uint32_t slots
+    uint32_t max_sessions
+    uint32_t max_markets
+    uint32_t max_subscriptions
+    uint32_t subscription_count
+    uint32_t batch          # log records in one poll, at most
+    uint8_t in_record       # the next log record has been begun: its first events are out
+    uint8_t best_moved
+    uint64_t released       # log records done
+    report_slot* slot_table
+    uint16_t* slot_of       # by session
+    uint8_t* market_source  # by market
+    depth_writer* depths    # by market
+    subscription* subscriptions
+    live_orders orders
+    uint64_t events
+    uint64_t reports
+    uint64_t dropped
+
+
+cdef class Publisher(Agent):
+    cdef publisher state
+    cdef list _kept

@@ -1,0 +1,29 @@
+from matchbox.core.agent import Agent
+from matchbox.core.depth import DepthTable
+from matchbox.shm.ring import Ring
+
+class Publisher(Agent):
+    def __init__(
+        self,
+        log: Ring,
+        sources: list[Ring],
+        market_data: Ring,
+        *,
+        log_reader: int = 0,
+        source_reader: int = 0,
+        ledger_reader: int = 0,
+        slots: int = 64,
+        max_sessions: int = 4096,
+        max_markets: int = 1024,
+        max_orders: int = 65536,
+        max_subscriptions: int = 4096,
+        batch: int = 256,
+        seed: int = 0,
+    ) -> None: ...
+    def place_market(self, market: int, matcher: int, depth: DepthTable) -> None: ...
+    def open_session(self, slot: int, commands: Ring, reports: Ring) -> None: ...
+    def close_session(self, slot: int) -> None: ...
+    @property
+    def position(self) -> int: ...
+    @property
+    def counters(self) -> dict[str, int]: ...

@@ -1,0 +1,533 @@
+"""The publisher: walks the log and the event stream together and tells everyone what concerns them.
+
+For each log record, in order: the record itself (who sent it, which order it creates, who attaches), then its
+events up to the one flagged LAST, from the one source that answers it (see `_source_of`). Each event becomes
+
+    - a report to the session that entered the order, to the session that sent the command, and to the
+      subscribers of the account, once each;
+    - level changes in the market's depth table and in the public market-data ring, and public trades;
+    - after the last event of a record, the best bid and ask if they moved.
+
+Invariants:
+    - It waits for nobody but the source of the next event: report rings that are full are a reason to detach
+      their session (`detach` in the ring's header asks the sequencer), and market data gates nobody.
+    - One slot of every report ring is kept for the last report, DETACHED.
+    - Its log cursor is released only after everything the record caused is out.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+from matchbox.core.agent cimport Agent
+from matchbox.core.depth cimport DepthTable, depth_best, depth_set, depth_trade, depth_writer
+from matchbox.core.orders cimport (
+    live_order, orders_add, orders_allocate, orders_find, orders_free, orders_remove
+)
+from matchbox.shm.records cimport *
+from matchbox.shm.ring cimport *
+
+from matchbox.shm.errors import BadArgument
+
+
+# ---- reports ---------------------------------------------------------------------------------------------
+
+cdef inline bint _has_room(report_slot* slot) noexcept nogil:
+    """Two free places: for a report, and the one that is kept for DETACHED."""
+    cdef uint64_t produced = slot.reports.position + slot.filled
+    cdef uint64_t read
+    if produced - slot.read + 2 <= slot.reports.mask + 1:
+        return True
+    # The bot's own word, in its own segment: believed only where it can be true (the sequencer detaches liars).
+    read = mb_load_acquire(&slot.commands.readers[1].value)
+    if slot.reports.position - read > slot.reports.mask + 1:
+        return False
+    slot.read = read
+    return produced - read + 2 <= slot.reports.mask + 1
+
+
+cdef inline mb_report* _report(publisher* p, uint32_t session, const mb_record* record) noexcept nogil:
+    """The next free report of a session, zeroed and with its position set; NULL if none can be sent."""
+    cdef uint16_t number = p.slot_of[session] if session <= p.max_sessions else <uint16_t>NO_SLOT
+    cdef report_slot* slot
+    cdef mb_report* report
+    if number == NO_SLOT:
+        return NULL
+    slot = &p.slot_table[number]
+    if slot.full:
+        p.dropped += 1
+        return NULL
+    if not _has_room(slot):
+        slot.full = 1
+        p.dropped += 1
+        mb_store_relaxed(&slot.reports.ring.detach.value, MB_SLOW_READER)
+        return NULL
+    report = <mb_report*>mb_producer_slot(&slot.reports, slot.filled)
+    slot.filled += 1
+    slot.touched = 1
+    p.reports += 1
+    memset(report, 0, sizeof(mb_report))
+    report.sequence = record.sequence
+    report.timestamp_ns = record.timestamp_ns
+    report.assurance = MB_MATCHED
+    return report
+
+
+cdef inline void _fill_order(mb_report* report, const mb_event* event, const live_order* order) noexcept nogil:
+    report.order_id = order.order_id
+    report.price_ticks = event.price_ticks
+    report.quantity_lots = event.quantity_lots
+    report.leaves_lots = order.leaves_lots
+    report.cumulative_lots = order.cumulative_lots
+    report.index = event.index
+    report.account = order.account
+    report.market = order.market
+    report.reason = event.reason
+    report.kind = event.kind
+    report.side = order.side
+    memcpy(report.client_order_id, order.client_order_id, 36)
+
+
+cdef void _tell(publisher* p, const mb_record* record, const mb_event* event, const live_order* order,
+                bint as_maker) noexcept nogil:
+    """One event of one order: to its session, to the sender of the command, and to the account's subscribers."""
+    cdef mb_report* report
+    cdef uint32_t i
+    cdef subscription* wish
+    cdef uint8_t maker = MB_AS_MAKER if as_maker else 0
+    # The sender of a command on another session's order is answered too.
+    cdef uint32_t sender = 0 if event.kind == MB_TRADE or record.session == order.session else record.session
+    report = _report(p, order.session, record)
+    if report != NULL:
+        _fill_order(report, event, order)
+        report.flags = maker
+        if event.kind == MB_TRADE:
+            report.trade_id = event.trade_id
+        elif sender == 0:
+            report.command_position = record.session_position
+    if sender:
+        report = _report(p, sender, record)
+        if report != NULL:
+            _fill_order(report, event, order)
+            report.flags = MB_SUBSCRIBED
+            report.command_position = record.session_position
+    for i in range(p.subscription_count):
+        wish = &p.subscriptions[i]
+        if wish.account == order.account and wish.session != order.session and wish.session != sender:
+            report = _report(p, wish.session, record)
+            if report != NULL:
+                _fill_order(report, event, order)
+                report.flags = maker | MB_SUBSCRIBED
+                if event.kind == MB_TRADE:
+                    report.trade_id = event.trade_id
+
+
+cdef void _tell_refused(publisher* p, const mb_record* record, const mb_event* event) noexcept nogil:
+    """A refused command concerns its sender alone."""
+    cdef mb_report* report = _report(p, record.session, record)
+    if report == NULL:
+        return
+    report.kind = MB_REJECTED
+    report.reason = event.reason
+    report.index = event.index
+    report.command_position = record.session_position
+    if MB_NEW_ORDER <= record.kind <= MB_AMEND_ORDER:
+        report.order_id = record.order_id
+        report.price_ticks = record.price_ticks
+        report.quantity_lots = record.quantity_lots
+        report.account = record.account
+        report.market = record.market
+        report.side = record.side
+        memcpy(report.client_order_id, record.client_order_id, 36)
+
+
+# ---- market data -----------------------------------------------------------------------------------------
+
+cdef inline void _level(publisher* p, const mb_record* record, depth_writer* depth, uint8_t side,
+                        int64_t price, int64_t quantity) noexcept nogil:
+    """A level's new quantity: into the depth table first, then into the ring (depth.h says why)."""
+    cdef mb_market_data change
+    if depth_set(depth, side, price, quantity, record.sequence, record.timestamp_ns):
+        p.best_moved = 1
+    memset(&change, 0, sizeof(mb_market_data))
+    change.kind = MB_MD_LEVEL
+    change.sequence = record.sequence
+    change.timestamp_ns = record.timestamp_ns
+    change.market = record.market
+    change.side = side
+    change.price_ticks = price
+    change.quantity_lots = quantity
+    change.update = depth.update
+    mb_lossy_publish(&p.market_data, &change)
+
+
+cdef void _trade(publisher* p, const mb_record* record, depth_writer* depth, const mb_event* event) noexcept nogil:
+    cdef mb_market_data trade
+    depth_trade(depth, event.price_ticks, event.trade_id)
+    memset(&trade, 0, sizeof(mb_market_data))
+    trade.kind = MB_MD_TRADE
+    trade.sequence = record.sequence
+    trade.timestamp_ns = record.timestamp_ns
+    trade.market = record.market
+    trade.side = event.side
+    trade.price_ticks = event.price_ticks
+    trade.quantity_lots = event.quantity_lots
+    trade.trade_id = event.trade_id
+    trade.update = depth.update
+    mb_lossy_publish(&p.market_data, &trade)
+    _level(p, record, depth, MB_SELL if event.side == MB_BUY else MB_BUY, event.price_ticks, event.level_lots)
+
+
+cdef void _best(publisher* p, const mb_record* record, depth_writer* depth) noexcept nogil:
+    cdef mb_market_data best
+    memset(&best, 0, sizeof(mb_market_data))
+    best.kind = MB_MD_BEST
+    best.sequence = record.sequence
+    best.timestamp_ns = record.timestamp_ns
+    best.market = record.market
+    best.update = depth.update
+    depth_best(depth, &best.price_ticks, &best.quantity_lots, &best.ask_price_ticks, &best.ask_quantity_lots)
+    mb_lossy_publish(&p.market_data, &best)
+
+
+# ---- events ----------------------------------------------------------------------------------------------
+
+cdef void _on_trade(publisher* p, const mb_record* record, const mb_event* event) noexcept nogil:
+    cdef live_order* maker = orders_find(&p.orders, event.maker_order_id)
+    cdef live_order* taker = orders_find(&p.orders, event.order_id)
+    taker.leaves_lots = event.leaves_lots
+    taker.cumulative_lots = event.cumulative_lots
+    maker.leaves_lots = event.maker_leaves_lots
+    maker.cumulative_lots = event.maker_cumulative_lots
+    _tell(p, record, event, maker, True)
+    _tell(p, record, event, taker, False)
+    if maker.leaves_lots == 0:
+        orders_remove(&p.orders, maker)
+    if taker.leaves_lots == 0:
+        orders_remove(&p.orders, taker)
+
+
+cdef void _on_event(publisher* p, const mb_record* record, const mb_event* event) noexcept nogil:
+    cdef depth_writer* depth = &p.depths[record.market] if record.reject == 0 else NULL
+    cdef live_order* order
+    p.events += 1
+    if event.kind == MB_TRADE:
+        _on_trade(p, record, event)
+        _trade(p, record, depth, event)
+    elif event.kind == MB_REJECTED:
+        _tell_refused(p, record, event)
+        if event.order_id == event.sequence:  # a new order that the matcher refused
+            orders_remove(&p.orders, orders_find(&p.orders, event.order_id))
+    elif event.kind == MB_RESTED:
+        _level(p, record, depth, event.side, event.price_ticks, event.level_lots)
+    else:
+        order = orders_find(&p.orders, event.order_id)
+        order.leaves_lots = event.leaves_lots
+        order.cumulative_lots = event.cumulative_lots
+        if event.kind == MB_AMENDED:
+            order.price_ticks = event.price_ticks
+            order.quantity_lots = event.quantity_lots
+        _tell(p, record, event, order, False)
+        if event.kind == MB_AMENDED:
+            if not event.flags & MB_RESTING or event.previous_price_ticks != event.price_ticks:
+                _level(p, record, depth, event.side, event.previous_price_ticks, event.previous_level_lots)
+            if event.flags & MB_RESTING:
+                _level(p, record, depth, event.side, event.price_ticks, event.level_lots)
+        elif event.kind == MB_ACCEPTED:
+            if event.flags & MB_RESTING:
+                _level(p, record, depth, event.side, event.price_ticks, event.level_lots)
+        else:
+            if event.kind == MB_CANCELED:
+                _level(p, record, depth, event.side, event.price_ticks, event.level_lots)
+            orders_remove(&p.orders, order)
+    if event.flags & MB_LAST and p.best_moved:
+        p.best_moved = 0
+        _best(p, record, depth)
+
+
+# ---- records ---------------------------------------------------------------------------------------------
+
+cdef void _attach(publisher* p, const mb_named_record* record) noexcept nogil:
+    cdef report_slot* slot
+    cdef mb_report* report
+    if record.slot >= p.slots or not p.slot_table[record.slot].open:
+        return  # replayed: its memory is long gone
+    slot = &p.slot_table[record.slot]
+    slot.session = record.id
+    slot.full = 0
+    slot.filled = 0
+    slot.read = slot.reports.position
+    slot.answered = record.position
+    p.slot_of[record.id] = <uint16_t>record.slot
+    report = _report(p, record.id, <const mb_record*>record)
+    if report != NULL:
+        report.kind = MB_REPORT_ATTACHED
+        report.account = record.account
+        report.command_position = record.position
+        memcpy(report.client_order_id, record.name, 36)
+
+
+cdef void _detach(publisher* p, uint32_t session, uint16_t reason, const mb_record* record) noexcept nogil:
+    cdef uint16_t number = p.slot_of[session] if session <= p.max_sessions else <uint16_t>NO_SLOT
+    cdef report_slot* slot
+    cdef mb_report* report
+    cdef uint32_t i = 0
+    while i < p.subscription_count:
+        if p.subscriptions[i].session == session:
+            p.subscription_count -= 1
+            p.subscriptions[i] = p.subscriptions[p.subscription_count]
+        else:
+            i += 1
+    if number == NO_SLOT:
+        return
+    slot = &p.slot_table[number]
+    # The kept place: one is free even if `full`.
+    report = <mb_report*>mb_producer_slot(&slot.reports, slot.filled)
+    memset(report, 0, sizeof(mb_report))
+    report.kind = MB_REPORT_DETACHED
+    report.reason = reason
+    report.sequence = record.sequence
+    report.timestamp_ns = record.timestamp_ns
+    report.assurance = MB_MATCHED
+    report.command_position = slot.answered
+    slot.filled += 1
+    mb_publish(&slot.reports, slot.filled)
+    slot.filled = 0
+    slot.touched = 0
+    slot.session = 0
+    p.slot_of[session] = NO_SLOT
+    mb_store_release32(&slot.reports.ring.header.state, MB_RING_CLOSED)
+    mb_wake_now(&slot.commands.producer_waiting.waiting)
+
+
+cdef void _subscribe(publisher* p, uint32_t session, uint32_t account, bint on) noexcept nogil:
+    cdef uint32_t i
+    for i in range(p.subscription_count):
+        if p.subscriptions[i].session == session and p.subscriptions[i].account == account:
+            if not on:
+                p.subscription_count -= 1
+                p.subscriptions[i] = p.subscriptions[p.subscription_count]
+            return
+    if on and p.subscription_count < p.max_subscriptions:
+        p.subscriptions[p.subscription_count].session = session
+        p.subscriptions[p.subscription_count].account = account
+        p.subscription_count += 1
+
+
+cdef void _begin_record(publisher* p, const mb_record* record) noexcept nogil:
+    """What a record means before its events: an order to remember, a session to route to."""
+    cdef const mb_named_record* named = <const mb_named_record*>record
+    cdef live_order* order
+    cdef uint32_t session
+    if record.reject != MB_NONE:
+        return
+    if record.kind == MB_NEW_ORDER:
+        order = orders_add(&p.orders, record.order_id, record.account, record.client_order_id, False)
+        order.market = record.market
+        order.session = record.session
+        order.side = record.side
+        order.price_ticks = record.price_ticks
+        order.quantity_lots = record.quantity_lots
+        order.leaves_lots = record.quantity_lots
+        order.cumulative_lots = 0
+    elif record.kind == MB_ATTACH_SESSION:
+        _attach(p, named)
+    elif record.kind == MB_DETACH_SESSION:
+        _detach(p, named.id, named.reason, record)
+    elif record.kind == MB_LOGOUT:
+        _detach(p, record.session, MB_LOGGED_OUT, record)
+    elif record.kind == MB_SUBSCRIBE or record.kind == MB_UNSUBSCRIBE:
+        _subscribe(p, record.session, record.account, record.kind == MB_SUBSCRIBE)
+    elif record.kind == MB_START or record.kind == MB_STOP:
+        for session in range(1, p.max_sessions + 1):
+            if p.slot_of[session] != NO_SLOT:
+                _detach(p, session, MB_ENGINE_STOPPED, record)
+        p.subscription_count = 0
+
+
+cdef void _end_record(publisher* p, const mb_record* record, bint has_events) noexcept nogil:
+    """After the last event: records without events are answered here, and the sender's position moves on."""
+    cdef mb_report* report
+    cdef uint16_t number
+    if record.session == 0 or record.session > p.max_sessions:
+        return
+    if not has_events:
+        report = _report(p, record.session, record)
+        if report != NULL:
+            report.kind = MB_REPORT_DONE
+            report.command_position = record.session_position
+            report.account = record.account
+            # What was named or numbered by the record: the session of an attachment, the market of a definition.
+            report.order_id = (<const mb_named_record*>record).id
+            memcpy(report.client_order_id, record.client_order_id, 36)
+    number = p.slot_of[record.session]
+    if number != NO_SLOT:
+        p.slot_table[number].answered = record.session_position
+        p.slot_table[number].touched = 1
+
+
+cdef inline int _source_of(const publisher* p, const mb_record* record) noexcept nogil:
+    """The source that answers a record, or -1."""
+    if record.reject != MB_NONE:
+        return 0 if record.session else -1
+    if MB_NEW_ORDER <= record.kind <= MB_AMEND_ORDER:
+        return 1 + p.market_source[record.market]
+    return -1
+
+
+cdef void _flush(publisher* p) noexcept nogil:
+    cdef uint32_t i
+    cdef report_slot* slot
+    for i in range(p.slots):
+        slot = &p.slot_table[i]
+        if slot.touched:
+            slot.touched = 0
+            if slot.filled:
+                mb_publish(&slot.reports, slot.filled)
+                slot.filled = 0
+            mb_store_release(&slot.reports.ring.answered.value, slot.answered)
+            mb_wake(&slot.commands.producer_waiting.waiting)
+
+
+cdef int64_t _poll(void* state) noexcept nogil:
+    cdef publisher* p = <publisher*>state
+    cdef const mb_record* record
+    cdef const mb_event* event
+    cdef mb_reader* reader
+    cdef int source
+    cdef uint32_t done = 0
+    cdef int64_t work = 0
+    cdef bint last
+    while done < p.batch and work < 4 * <int64_t>p.batch and mb_reader_ready(&p.log, done + 1) > done:
+        record = <const mb_record*>mb_reader_slot(&p.log, done)
+        source = _source_of(p, record)
+        if source >= 0 and mb_reader_ready(&p.sources[source], 1) == 0:
+            break
+        if not p.in_record:
+            _begin_record(p, record)
+            p.in_record = 1
+        if source >= 0:
+            reader = &p.sources[source]
+            last = False
+            while not last and work < 4 * <int64_t>p.batch and mb_reader_ready(reader, 1):
+                event = <const mb_event*>mb_reader_slot(reader, 0)
+                last = event.flags & MB_LAST
+                _on_event(p, record, event)
+                mb_reader_advance(reader, 1)
+                work += 1
+            if not last:
+                break
+        _end_record(p, record, source >= 0)
+        p.in_record = 0
+        done += 1
+        work += 1
+    if work:
+        _flush(p)
+        for source in range(p.source_count):
+            mb_release(&p.sources[source])
+        mb_reader_advance(&p.log, done)
+        mb_release(&p.log)
+        p.released = p.log.position
+    return work
+
+
+cdef class Publisher(Agent):
+    """The publisher of an exchange.
+
+    log           the log ring; this agent is gating reader `log_reader`
+    sources       event rings: the ledger's, then the matchers'; gating reader `source_reader` of each
+    market_data   the public, lossy ring; the publisher is its producer
+    max_orders    live orders, plus what can be in flight in the log
+
+    All methods are called by the thread that polls, or while nothing polls.
+    """
+
+    def __cinit__(self, Ring log not None, list sources not None, Ring market_data not None, *,
+                  uint32_t log_reader=0, uint32_t source_reader=0, uint32_t ledger_reader=0, uint32_t slots=64,
+                  uint32_t max_sessions=4096, uint32_t max_markets=1024, uint32_t max_orders=65536,
+                  uint32_t max_subscriptions=4096, uint32_t batch=256, uint64_t seed=0):
+        cdef publisher* p = &self.state
+        cdef Ring ring
+        cdef uint32_t i
+        if not 1 <= len(sources) <= PUBLISHER_SOURCES:
+            raise BadArgument(f"1 to {PUBLISHER_SOURCES} event rings: sources={len(sources)}")
+        self.name = "publisher"
+        self._kept = [log, sources, market_data, [None] * slots, {}]
+        mb_reader_attach(&p.log, log.ring, log_reader)
+        for i in range(len(sources)):
+            ring = sources[i]
+            mb_reader_attach(&p.sources[i], ring.ring, ledger_reader if i == 0 else source_reader)
+        p.source_count = len(sources)
+        mb_producer_attach(&p.market_data, market_data.ring)
+        p.slots, p.max_sessions, p.max_markets = slots, max_sessions, max_markets
+        p.max_subscriptions, p.batch = max_subscriptions, batch
+        p.slot_table = <report_slot*>calloc(slots, sizeof(report_slot))
+        p.slot_of = <uint16_t*>calloc(max_sessions + 1, sizeof(uint16_t))
+        p.market_source = <uint8_t*>calloc(max_markets + 1, 1)
+        p.depths = <depth_writer*>calloc(max_markets + 1, sizeof(depth_writer))
+        p.subscriptions = <subscription*>calloc(max_subscriptions, sizeof(subscription))
+        if not (p.slot_table and p.slot_of and p.market_source and p.depths and p.subscriptions):
+            raise MemoryError(f"publisher: sessions={max_sessions}, markets={max_markets}")
+        memset(p.slot_of, 0xFF, (max_sessions + 1) * sizeof(uint16_t))
+        # An order leaves this table when its last event is published, which may be a whole log later.
+        orders_allocate(&p.orders, max_orders + <uint32_t>log.ring.header.capacity, seed)
+        self.c_agent.poll = _poll
+        self.c_agent.state = p
+
+    def __dealloc__(self):
+        cdef publisher* p = &self.state
+        free(p.slot_table)
+        free(p.slot_of)
+        free(p.market_source)
+        free(p.depths)
+        free(p.subscriptions)
+        orders_free(&p.orders)
+
+    def place_market(self, uint32_t market, uint32_t matcher, DepthTable depth not None):
+        """Say which matcher (from 0) handles a market and where its depth is kept; before the market is added."""
+        if market == 0 or market > self.state.max_markets or matcher + 1 >= self.state.source_count:
+            raise BadArgument(
+                f"no such place: market={market}, maximum={self.state.max_markets}, "
+                f"matcher={matcher}, matchers={self.state.source_count - 1}"
+            )
+        self.state.market_source[market] = <uint8_t>matcher
+        self.state.depths[market] = depth.writer
+        self._kept[4][market] = depth
+
+    def open_session(self, uint32_t slot, Ring commands not None, Ring reports not None):
+        """Make a session's two rings known; an ATTACH_SESSION record for this slot starts its reports."""
+        cdef report_slot* place
+        if slot >= self.state.slots:
+            raise BadArgument(f"no such session slot: slot={slot}, slots={self.state.slots}")
+        place = &self.state.slot_table[slot]
+        if place.open:
+            raise BadArgument(f"session slot is in use: slot={slot}")
+        memset(place, 0, sizeof(report_slot))
+        mb_producer_attach(&place.reports, reports.ring)
+        # A session's report ring is gated by what the bot writes into its command segment.
+        place.commands = commands.ring
+        place.open = 1
+        self._kept[3][slot] = (commands, reports)
+
+    def close_session(self, uint32_t slot):
+        """Forget a slot's memory. Raises BadArgument while a session is attached to it."""
+        cdef report_slot* place = &self.state.slot_table[slot]
+        if place.session:
+            raise BadArgument(f"a session is attached: slot={slot}, session={place.session}")
+        place.open = 0
+        self._kept[3][slot] = None
+
+    @property
+    def position(self):
+        """Sequence of the last log record whose outputs are out."""
+        return self.state.released
+
+    @property
+    def counters(self):
+        """Events read, reports written, reports dropped for want of room, live orders."""
+        return {
+            "events": self.state.events,
+            "reports": self.state.reports,
+            "dropped": self.state.dropped,
+            "live_orders": self.state.orders.count,
+        }

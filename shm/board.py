@@ -1,0 +1,127 @@
+"""The board: one small segment where the processes of an instance show themselves and wake each other.
+
+        0  header       magic, layout version, epoch, state of the instance, supervisor
+      128  bells        one park word of 128 bytes a process: others ring it after publishing for it
+     4224  processes    one row of 128 bytes a process: name, pid, core, idle strategy
+     8320  agents       one row of 128 bytes an agent: name, process, work and position, written by its loop
+
+Everything but the bells is for people (`matchbox status`): plain counters, no ordering promised.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from matchbox.shm.errors import SegmentError
+
+MAGIC = 0x3144524F4F42424D  # "MBBOORD1" in memory order
+LAYOUT_VERSION = 1
+PROCESSES = 32
+AGENTS = 96
+BELLS_OFFSET = 128
+PROCESSES_OFFSET = BELLS_OFFSET + 128 * PROCESSES
+AGENTS_OFFSET = PROCESSES_OFFSET + 128 * PROCESSES
+BOARD_BYTES = AGENTS_OFFSET + 128 * AGENTS
+
+STATES = {1: "starting", 2: "running", 3: "stopping", 4: "stopped"}
+
+_HEADER = np.dtype(
+    [
+        ("magic", "<u8"),
+        ("layout_version", "<u4"),
+        ("state", "<u4"),
+        ("epoch", "<u8"),
+        ("supervisor_pid", "<u4"),
+        ("processes", "<u4"),
+        ("agents", "<u4"),
+        ("reserved", "V92"),
+    ]
+)
+_PROCESS = np.dtype(
+    [("name", "S32"), ("pid", "<u4"), ("core", "<i4"), ("idle", "S8"), ("reserved", "V80")]
+)
+_AGENT = np.dtype(
+    [
+        ("name", "S32"),
+        ("process", "<u4"),
+        ("reserved_word", "<u4"),
+        ("rounds", "<u8"),
+        ("work", "<u8"),
+        ("position", "<u8"),
+        ("parks", "<u8"),
+        ("reserved", "V56"),
+    ]
+)
+assert _HEADER.itemsize == _PROCESS.itemsize == _AGENT.itemsize == 128
+
+
+class Board:
+    """A view of a board segment; `buffer` is kept."""
+
+    def __init__(self, buffer: Any) -> None:
+        if len(memoryview(buffer)) < BOARD_BYTES:
+            raise SegmentError(f"not a board: bytes={len(memoryview(buffer))}, needed={BOARD_BYTES}")
+        self.buffer = buffer
+        self._header: NDArray[Any] = np.frombuffer(buffer, _HEADER, 1)
+        self.processes: NDArray[Any] = np.frombuffer(buffer, _PROCESS, PROCESSES, PROCESSES_OFFSET)
+        self.agents: NDArray[Any] = np.frombuffer(buffer, _AGENT, AGENTS, AGENTS_OFFSET)
+
+    @classmethod
+    def create(cls, buffer: Any, epoch: int, supervisor_pid: int) -> "Board":
+        """Lay a board out in zeroed memory."""
+        board = cls(buffer)
+        board._header["epoch"] = epoch
+        board._header["supervisor_pid"] = supervisor_pid
+        board._header["layout_version"] = LAYOUT_VERSION
+        board._header["state"] = 1
+        board._header["magic"] = MAGIC
+        return board
+
+    @classmethod
+    def attach(cls, buffer: Any) -> "Board":
+        """The board somebody laid out. Raises SegmentError if it is none of ours."""
+        board = cls(buffer)
+        if board._header["magic"][0] != MAGIC or board._header["layout_version"][0] != LAYOUT_VERSION:
+            raise SegmentError(
+                f"not a board of this version: magic={int(board._header['magic'][0]):#x}, "
+                f"layout_version={int(board._header['layout_version'][0])}"
+            )
+        return board
+
+    @property
+    def epoch(self) -> int:
+        return int(self._header["epoch"][0])
+
+    @property
+    def state(self) -> str:
+        return STATES.get(int(self._header["state"][0]), "unknown")
+
+    @state.setter
+    def state(self, value: str) -> None:
+        self._header["state"] = {text: number for number, text in STATES.items()}[value]
+
+    def add_process(self, name: str, core: int | None, idle: str) -> int:
+        """A row for a process; returns its number, which is also that of its bell."""
+        number = int(self._header["processes"][0])
+        if number >= PROCESSES:
+            raise SegmentError(f"too many processes: maximum={PROCESSES}")
+        row = self.processes[number]
+        row["name"], row["core"], row["idle"] = name, -1 if core is None else core, idle
+        self._header["processes"] = number + 1
+        return number
+
+    def add_agent(self, name: str, process: int) -> int:
+        """A row for an agent of a process; returns its number."""
+        number = int(self._header["agents"][0])
+        if number >= AGENTS:
+            raise SegmentError(f"too many agents: maximum={AGENTS}")
+        self.agents[number]["name"], self.agents[number]["process"] = name, process
+        self._header["agents"] = number + 1
+        return number
+
+    def live_processes(self) -> NDArray[Any]:
+        return self.processes[: int(self._header["processes"][0])]
+
+    def live_agents(self) -> NDArray[Any]:
+        return self.agents[: int(self._header["agents"][0])]

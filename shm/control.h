@@ -1,0 +1,50 @@
+/* The control socket: how a bot gets its session.
+ *
+ * A Unix socket of type SOCK_SEQPACKET in the instance's data directory (control.sock). One request, one reply, each
+ * one packet; descriptors travel with the reply (SCM_RIGHTS). The connection may stay open or be closed: a
+ * session ends with its process, with LOGOUT, or by an operator, not with this socket.
+ *
+ * ATTACH      the reply carries five descriptors: the command segment (read-write), the report segment
+ *             (read-only), the market-data segment (read-only), and pidfds of the processes that take commands
+ *             and write reports (readable = dead)
+ * DEPTH       for `market` (or `symbol`): one descriptor, the depth segment (read-only; depth.h)
+ * MARKETS     no descriptor; `count` mb_market_record follow the reply in the same packet
+ * CLOSE       of an attached session by its own process: detaches it, as LOGOUT does
+ */
+#ifndef MATCHBOX_CONTROL_H
+#define MATCHBOX_CONTROL_H
+
+#include "records.h"
+
+#define MB_CONTROL_MAGIC UINT64_C(0x314c5254434f424d) /* "MBOCTRL1" in memory order */
+
+enum mb_request_kind { MB_REQUEST_ATTACH = 1, MB_REQUEST_DEPTH = 2, MB_REQUEST_MARKETS = 3, MB_REQUEST_CLOSE = 4 };
+
+typedef struct mb_request {
+    uint64_t magic;
+    uint32_t layout_version;
+    uint32_t kind;              /* enum mb_request_kind */
+    uint32_t capabilities;      /* ATTACH: enum mb_capability wished for; 0 = trade */
+    uint32_t market;            /* DEPTH */
+    char account[MB_NAME_BYTES];/* ATTACH: name of the account to trade for */
+    char name[MB_NAME_BYTES];   /* ATTACH, CLOSE: name of the session; the same name goes on where it stopped */
+    char symbol[MB_SYMBOL_BYTES];/* DEPTH, if market is 0 */
+    uint8_t reserved[8];
+} mb_request;
+MB_STATIC_ASSERT(sizeof(mb_request) == 128, "one request, two cache lines");
+
+typedef struct mb_reply {
+    uint64_t magic;
+    uint32_t layout_version;
+    uint32_t status;            /* 0, or a code of reasons.h */
+    uint32_t session;           /* ATTACH: its number */
+    uint32_t account;           /* ATTACH: the account's number */
+    uint64_t position;          /* ATTACH: its last sequenced command, 0 = none */
+    uint64_t sequence;          /* ATTACH: log record of the attachment */
+    uint32_t count;             /* MARKETS */
+    uint32_t reserved;
+    char text[208];             /* what was wrong and what is allowed; zero-terminated */
+} mb_reply;
+MB_STATIC_ASSERT(sizeof(mb_reply) == 256, "layout");
+
+#endif

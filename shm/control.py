@@ -1,0 +1,126 @@
+"""Requests and replies of the control socket (control.h), for both of its ends."""
+
+import contextlib
+import os
+import socket
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from matchbox.shm.errors import EngineDown, SessionError
+from matchbox.shm.reasons import describe
+from matchbox.shm.records import MARKET_RECORD
+
+MAGIC = 0x314C5254434F424D
+LAYOUT_VERSION = 1
+
+REQUEST = np.dtype(
+    [
+        ("magic", "<u8"),
+        ("layout_version", "<u4"),
+        ("kind", "<u4"),
+        ("capabilities", "<u4"),
+        ("market", "<u4"),
+        ("account", "S36"),
+        ("name", "S36"),
+        ("symbol", "S24"),
+        ("reserved", "V8"),
+    ]
+)
+REPLY = np.dtype(
+    [
+        ("magic", "<u8"),
+        ("layout_version", "<u4"),
+        ("status", "<u4"),
+        ("session", "<u4"),
+        ("account", "<u4"),
+        ("position", "<u8"),
+        ("sequence", "<u8"),
+        ("count", "<u4"),
+        ("reserved", "<u4"),
+        ("text", "S208"),
+    ]
+)
+assert REQUEST.itemsize == 128
+assert REPLY.itemsize == 256
+MAX_PACKET = REPLY.itemsize + 1024 * MARKET_RECORD.itemsize
+
+
+class RequestKind(IntEnum):
+    """What is asked for."""
+
+    ATTACH = 1
+    DEPTH = 2
+    MARKETS = 3
+    CLOSE = 4
+
+
+def request(kind: RequestKind, **fields: Any) -> bytes:
+    """One request packet."""
+    packet = np.zeros((), REQUEST)
+    packet["magic"], packet["layout_version"], packet["kind"] = MAGIC, LAYOUT_VERSION, kind
+    for name, value in fields.items():
+        packet[name] = value.encode() if isinstance(value, str) else value
+    return packet.tobytes()
+
+
+def reply(status: int = 0, text: str = "", **fields: Any) -> bytes:
+    """One reply packet."""
+    packet = np.zeros((), REPLY)
+    packet["magic"], packet["layout_version"], packet["status"] = MAGIC, LAYOUT_VERSION, status
+    packet["text"] = text.encode()[:207]
+    for name, value in fields.items():
+        packet[name] = value
+    return packet.tobytes()
+
+
+class ControlClient:
+    """One connection to an instance's control socket. Raises EngineDown where nobody answers."""
+
+    def __init__(self, path: Path, timeout: float = 10.0) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.settimeout(timeout)
+        try:
+            self._socket.connect(str(path))
+        except OSError as error:
+            self._socket.close()
+            raise EngineDown(f"no exchange answers at {path}: {error.strerror or error}") from None
+
+    def ask(
+        self, kind: RequestKind, **fields: Any
+    ) -> tuple[np.void, list[int], NDArray[np.void]]:
+        """The reply, its descriptors and the records behind it. Raises SessionError if it was refused."""
+        try:
+            self._socket.send(request(kind, **fields))
+            data, fds, _, _ = socket.recv_fds(self._socket, MAX_PACKET, 8)
+        except TimeoutError:
+            raise EngineDown(
+                f"the exchange did not answer in {self._socket.gettimeout()} s"
+            ) from None
+        except OSError as error:
+            raise EngineDown(f"the exchange hung up: {error.strerror or error}") from None
+        try:
+            if len(data) < REPLY.itemsize:
+                raise EngineDown("the exchange hung up")
+            packet = np.frombuffer(data, REPLY, 1)[0]
+            if packet["magic"] != MAGIC or packet["layout_version"] != LAYOUT_VERSION:
+                raise SessionError(
+                    "the exchange speaks another version of the control protocol: "
+                    f"layout_version={int(packet['layout_version'])}, ours={LAYOUT_VERSION}"
+                )
+            if packet["status"]:
+                text = packet["text"].decode(errors="replace")
+                raise SessionError(f"{describe(int(packet['status']))}: {text}")
+        except BaseException:
+            for fd in fds:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
+            raise
+        records = np.frombuffer(data, MARKET_RECORD, int(packet["count"]), REPLY.itemsize)
+        return packet, list(fds), records
+
+    def close(self) -> None:
+        self._socket.close()

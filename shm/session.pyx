@@ -1,0 +1,479 @@
+"""A bot's session: orders in, reports out, through two rings in shared memory.
+
+The bot writes one segment (its commands, and how far it has read its reports) and reads the other. Nothing here
+calls the kernel while there is something to do; waiting spins, or parks on the word in the command segment that
+the engine rings after new reports and after it took commands.
+
+A session belongs to one thread at a time.
+"""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+import asyncio
+import select
+
+import numpy as np
+
+from matchbox.shm.records cimport *
+from matchbox.shm.ring cimport *
+
+from matchbox.shm.errors import BadArgument, Detached, EngineDown, RingFull, SegmentError
+from matchbox.shm.reasons import describe
+from matchbox.shm.records import COMMAND, REPORT
+
+cdef enum:
+    SPIN_LOOKS = 2000           # looks before parking, some 20 microseconds
+    PARK_SLICE_NS = 100000000   # a parked bot looks whether the engine lives this often
+
+_SIDES = {"buy": MB_BUY, "sell": MB_SELL}
+_TIMES_IN_FORCE = {"GTC": MB_GTC, "IOC": MB_IOC, "FOK": MB_FOK}
+_WAITS = ("park", "spin")
+
+
+cdef inline int64_t _now_ns() noexcept nogil:
+    cdef timespec clock
+    clock_gettime(CLOCK_MONOTONIC, &clock)
+    return <int64_t>clock.tv_sec * 1000000000 + clock.tv_nsec
+
+
+cdef class Session:
+    """One attached session. Made by matchbox.connect(); see docs/sdk.md.
+
+    number, name    of the session; the name goes on where it stopped when it attaches again
+    account         number of the account it trades for
+    """
+
+    cdef readonly object name
+    cdef readonly uint32_t number
+    cdef readonly uint32_t account
+    cdef readonly object closed
+    cdef object _connection
+    cdef Ring _command_ring
+    cdef Ring _report_ring
+    cdef mb_ring* _commands
+    cdef uint8_t* _command_slots
+    cdef uint64_t _command_mask
+    cdef uint64_t _sent
+    cdef uint64_t _taken
+    cdef const mb_ring* _reports
+    cdef const uint8_t* _report_slots
+    cdef uint64_t _report_mask
+    cdef uint64_t _read
+    cdef uint64_t _seen
+    cdef object _pidfds
+    cdef object _poller
+    cdef bint _spin
+    cdef int _detached
+
+    def __init__(self, connection, Ring commands not None, Ring reports not None, *, number, name, account,
+                 pidfds=(), wait="park"):
+        if wait not in _WAITS:
+            raise BadArgument(f"wait must be one of {', '.join(_WAITS)}: wait={wait!r}")
+        self._connection = connection
+        self._command_ring, self._report_ring = commands, reports
+        self._commands, self._reports = commands.ring, reports.ring
+        self._command_slots = <uint8_t*>commands.ring + MB_RING_SLOTS_OFFSET
+        self._report_slots = <const uint8_t*>reports.ring + MB_RING_SLOTS_OFFSET
+        self._command_mask = commands.ring.header.capacity - 1
+        self._report_mask = reports.ring.header.capacity - 1
+        self._sent = mb_load_acquire(&self._commands.producer.value)
+        self._taken = self._sent
+        self._read = mb_load_acquire(&self._commands.readers[1].value)
+        self._seen = self._read
+        self.number, self.name, self.account = number, name, account
+        self._spin = wait == "spin"
+        self._pidfds = tuple(pidfds)
+        self._poller = select.poll()
+        for fd in self._pidfds:
+            self._poller.register(fd, select.POLLIN)
+        self.closed = False
+
+    # -- sending
+
+    def submit(self, commands, timeout=None):
+        """Send a whole array of commands at once, or none of it; returns the position of the first.
+
+        commands  one-dimensional array of dtype COMMAND; the engine reads kind, order_id, price_ticks,
+                  quantity_lots, account, market, side, time_in_force, order_type, flags, client_order_id
+        timeout   seconds to wait for room in the ring; None: do not wait
+
+        Positions count this session's commands from 1; reports that answer a command carry its position.
+        Raises RingFull (nothing was sent), Detached, EngineDown, BadArgument.
+        """
+        if not isinstance(commands, np.ndarray) or commands.dtype != COMMAND or commands.ndim != 1:
+            raise BadArgument(
+                "commands must be a one-dimensional array of dtype COMMAND: "
+                f"{getattr(commands, 'dtype', type(commands).__name__)}, ndim={getattr(commands, 'ndim', None)}"
+            )
+        cdef uint64_t count = len(commands)
+        if count == 0:
+            return self._sent + 1
+        if count > self._command_mask + 1:
+            raise BadArgument(
+                f"more commands than the ring can hold: commands={count}, capacity={self._command_mask + 1}"
+            )
+        if not commands.flags.c_contiguous:
+            commands = np.ascontiguousarray(commands)
+        self._make_room(count, timeout)
+        cdef const uint8_t[::1] view = commands.view(np.uint8)
+        cdef uint64_t first = self._sent & self._command_mask
+        cdef uint64_t head = min(count, self._command_mask + 1 - first)
+        with nogil:
+            memcpy(self._command_slots + first * 128, &view[0], head * 128)
+            if head < count:
+                memcpy(self._command_slots, &view[head * 128], (count - head) * 128)
+            self._publish(count)
+        return self._sent - count + 1
+
+    def order(self, market, side, quantity=None, price=None, *, quantity_lots=None, price_ticks=None,
+              time_in_force=None, post_only=False, client_order_id="", account=0, timeout=None):
+        """Send one new order: a limit order, or a market order if no price is given. Returns its position.
+
+        market            a Market, or its symbol or number
+        side              "buy" or "sell"
+        quantity, price   str, int or Decimal in units of the base and quote asset; or exact integers:
+        quantity_lots, price_ticks
+        time_in_force     "GTC" (limit's default), "IOC" (market's default) or "FOK"
+        post_only         refuse it rather than let it take
+        client_order_id   up to 36 printable ASCII characters; unique among the account's live orders
+        account           number of another account (trusted sessions)
+        """
+        cdef mb_record record
+        market = self._market(market)
+        memset(&record, 0, sizeof(record))
+        record.kind = MB_NEW_ORDER
+        record.market = market.number
+        record.side = _choice(side, "side", _SIDES)
+        record.quantity_lots = _either(quantity, quantity_lots, "quantity", "quantity_lots", market.lots, True)
+        record.price_ticks = _either(price, price_ticks, "price", "price_ticks", market.ticks, False)
+        is_limit = price is not None or price_ticks is not None
+        record.order_type = MB_LIMIT if is_limit else MB_MARKET
+        if time_in_force is None:
+            time_in_force = "GTC" if is_limit else "IOC"
+        record.time_in_force = _choice(time_in_force, "time_in_force", _TIMES_IN_FORCE)
+        record.flags = MB_POST_ONLY if post_only else 0
+        record.account = _number(account, "account", 0xFFFFFFFF)
+        _set_client_id(&record, client_order_id)
+        return self._send(&record, timeout)
+
+    def buy(self, market, quantity=None, price=None, **options):
+        """order() with side="buy"."""
+        return self.order(market, "buy", quantity, price, **options)
+
+    def sell(self, market, quantity=None, price=None, **options):
+        """order() with side="sell"."""
+        return self.order(market, "sell", quantity, price, **options)
+
+    def cancel(self, order_id=0, *, client_order_id="", account=0, timeout=None):
+        """Cancel an order by its order id or by its client order id. Returns the command's position."""
+        cdef mb_record record
+        memset(&record, 0, sizeof(record))
+        record.kind = MB_CANCEL_ORDER
+        self._name_order(&record, order_id, client_order_id, account)
+        return self._send(&record, timeout)
+
+    def amend(self, order_id=0, *, client_order_id="", market=None, price=None, price_ticks=None, quantity=None,
+              quantity_lots=None, to_open=False, requeue=False, account=0, timeout=None):
+        """Change price, quantity or both of an order. Returns the command's position.
+
+        quantity   the order's new total; with to_open, what is to remain open
+        requeue    give up the place in the queue even where it could be kept
+
+        Less quantity at the same price keeps the place; anything else loses it. `market` is needed only to
+        convert `price` and `quantity`; price_ticks and quantity_lots need none.
+        """
+        cdef mb_record record
+        memset(&record, 0, sizeof(record))
+        record.kind = MB_AMEND_ORDER
+        self._name_order(&record, order_id, client_order_id, account)
+        if market is not None:
+            market = self._market(market)
+            record.market = market.number
+        elif price is not None or quantity is not None:
+            raise BadArgument("amend with price or quantity needs market; or give price_ticks, quantity_lots")
+        if price is not None or price_ticks is not None:
+            record.price_ticks = _either(price, price_ticks, "price", "price_ticks",
+                                         market.ticks if market is not None else None, True)
+        if quantity is not None or quantity_lots is not None:
+            record.quantity_lots = _either(quantity, quantity_lots, "quantity", "quantity_lots",
+                                           market.lots if market is not None else None, True)
+        record.flags = (MB_TO_OPEN if to_open else 0) | (MB_REQUEUE if requeue else 0)
+        return self._send(&record, timeout)
+
+    def subscribe(self, account=0, on=True, timeout=None):
+        """Receive (or no longer) the reports of all orders of an account, whichever session entered them."""
+        cdef mb_record record
+        memset(&record, 0, sizeof(record))
+        record.kind = MB_SUBSCRIBE if on else MB_UNSUBSCRIBE
+        record.account = _number(account, "account", 0xFFFFFFFF)
+        return self._send(&record, timeout)
+
+    cdef _name_order(self, mb_record* record, order_id, client_order_id, account):
+        record.order_id = _number(order_id, "order_id", 0xFFFFFFFFFFFFFFFF)
+        record.account = _number(account, "account", 0xFFFFFFFF)
+        _set_client_id(record, client_order_id)
+        if not order_id and not client_order_id:
+            raise BadArgument("name the order by order_id or by client_order_id")
+
+    cdef _send(self, mb_record* record, timeout):
+        self._make_room(1, timeout)
+        memcpy(self._command_slots + (self._sent & self._command_mask) * 128, record, 128)
+        self._publish(1)
+        return self._sent
+
+    cdef void _publish(self, uint64_t count) noexcept nogil:
+        self._sent += count
+        mb_store_release(&self._commands.producer.value, self._sent)
+        mb_wake(&self._commands.reader_waiting.waiting)
+
+    cdef _make_room(self, uint64_t count, timeout):
+        self._check()
+        if self._room() >= count:
+            return
+        if timeout is not None and timeout > 0:
+            self._wait(count, timeout)
+            self._check()
+        if self._room() < count:
+            raise RingFull(
+                f"the command ring is full, nothing was sent: free={self._room()}, wanted={count}, "
+                f"capacity={self._command_mask + 1}"
+            )
+
+    cdef inline uint64_t _room(self) noexcept nogil:
+        self._taken = mb_load_acquire(&self._commands.readers[0].value)
+        return self._command_mask + 1 - (self._sent - self._taken)
+
+    # -- receiving
+
+    def reports(self, uint64_t maximum=65536, timeout=0.0):
+        """The next reports, at most `maximum`, as an array of dtype REPORT (empty if none came in time).
+
+        timeout   seconds to wait for the first one; 0: take what is there; None: wait as long as it takes
+
+        Raises Detached after the last report of a detached session, EngineDown if the engine died.
+        """
+        cdef uint64_t ready = self._ready()
+        if ready == 0:
+            if self._detached:
+                raise Detached(f"the session is detached: {describe(self._detached)}", self._detached)
+            if timeout is None or timeout > 0:
+                self._wait(0, timeout)
+                ready = self._ready()
+            if ready == 0:
+                self._check_engine()
+                ready = self._ready()
+        cdef uint64_t count = min(ready, maximum)
+        out = np.empty(count, REPORT)
+        if count == 0:
+            return out
+        cdef uint8_t[::1] view = out.view(np.uint8)
+        cdef uint64_t first = self._read & self._report_mask
+        cdef uint64_t head = min(count, self._report_mask + 1 - first)
+        cdef const mb_report* last
+        with nogil:
+            memcpy(&view[0], self._report_slots + first * 128, head * 128)
+            if head < count:
+                memcpy(&view[head * 128], self._report_slots, (count - head) * 128)
+            self._read += count
+            mb_store_release(&self._commands.readers[1].value, self._read)
+        last = <const mb_report*>&view[(count - 1) * 128]
+        if last.kind == MB_REPORT_DETACHED:
+            self._detached = last.reason
+        return out
+
+    def __iter__(self):
+        """Reports one by one, waiting for each, until the session is detached."""
+        while True:
+            try:
+                batch = self.reports(timeout=None)
+            except Detached:
+                return
+            yield from batch
+
+    async def reports_async(self, uint64_t maximum=65536, timeout=None):
+        """reports() for asyncio: waits in a thread while others run."""
+        if self._ready() == 0 and not self._detached:
+            await asyncio.to_thread(self._wait, 0, timeout)
+        return self.reports(maximum, 0.0)
+
+    async def stream(self):
+        """Reports one by one, for `async for`, until the session is detached."""
+        while True:
+            try:
+                batch = await self.reports_async(timeout=1.0)
+            except Detached:
+                return
+            for report in batch:
+                yield report
+
+    @property
+    def pending(self):
+        """Reports that are there and not read yet."""
+        return self._ready()
+
+    @property
+    def sent(self):
+        """Position of the last command sent."""
+        return self._sent
+
+    @property
+    def taken(self):
+        """Position of the last command that the engine took into its log."""
+        return mb_load_acquire(&self._commands.readers[0].value)
+
+    @property
+    def capacity(self):
+        """Commands the ring can hold."""
+        return self._command_mask + 1
+
+    cdef inline uint64_t _ready(self) noexcept nogil:
+        if self._seen == self._read:
+            self._seen = mb_load_acquire(&self._reports.producer.value)
+        return self._seen - self._read
+
+    cdef inline bint _have(self, uint64_t room) noexcept nogil:
+        """Is what _wait() waits for there? `room` = 0: a report; else so much room for commands."""
+        if room:
+            return self._room() >= room
+        return self._ready() > 0
+
+    def _wait(self, uint64_t room, timeout):
+        """Wait for a report (room = 0) or for room, at most `timeout` seconds (None: for ever) or until all is over."""
+        cdef int64_t until = -1 if timeout is None else _now_ns() + <int64_t>(timeout * 1e9)
+        cdef int64_t left, looks
+        cdef bint done = False
+        cdef uint32_t* word = &self._commands.producer_waiting.waiting
+        while not done:
+            with nogil:
+                looks = 0
+                while not self._have(room):
+                    mb_pause()
+                    looks += 1
+                    if looks >= SPIN_LOOKS:
+                        break
+                done = self._have(room)
+                left = PARK_SLICE_NS if until < 0 else until - _now_ns()
+                if not done and not self._spin and left > 0:
+                    mb_announce(word)
+                    if self._have(room):
+                        mb_unannounce(word)
+                    else:
+                        mb_park(word, left if left < PARK_SLICE_NS else PARK_SLICE_NS)
+                    done = self._have(room)
+            if not done:
+                if left <= 0 or mb_load_acquire32(&self._reports.header.state) == MB_RING_CLOSED or self._engine_dead():
+                    return
+
+    # -- the other side
+
+    def _engine_dead(self):
+        return bool(self._pidfds) and bool(self._poller.poll(0))
+
+    def _check(self):
+        """Raise unless commands can still be sent."""
+        if self.closed:
+            raise EngineDown("the session is closed")
+        if self._detached:
+            raise Detached(f"the session is detached: {describe(self._detached)}", self._detached)
+        if mb_load_acquire32(&self._reports.header.state) == MB_RING_CLOSED:
+            raise Detached("the session is detached; its last report says why")
+        self._check_engine_slowly()
+
+    cdef _check_engine_slowly(self):
+        # A system call, so only when the engine has not taken what we sent long ago.
+        if self._sent - mb_load_acquire(&self._commands.readers[0].value) > 0:
+            self._check_engine()
+
+    def _check_engine(self):
+        if self.closed:
+            raise EngineDown("the session is closed")
+        if self._ready() == 0 and self._engine_dead():
+            raise EngineDown("the exchange's process has died")
+
+    def _market(self, market):
+        return self._connection.market(market)
+
+    @property
+    def markets(self):
+        """The markets by symbol."""
+        return self._connection.markets
+
+    def market(self, market):
+        """A market by symbol or number."""
+        return self._connection.market(market)
+
+    def book(self, market):
+        """A view of a market's depth table, read in place."""
+        return self._connection.book(market)
+
+    def market_data(self):
+        """A reader of the public market-data ring, from now on."""
+        return self._connection.market_data()
+
+    def close(self):
+        """Log out: the session is detached, its orders stay. Does nothing if it is closed already."""
+        cdef mb_record record
+        if self.closed:
+            return
+        try:
+            if not self._detached and mb_load_acquire32(&self._reports.header.state) != MB_RING_CLOSED:
+                memset(&record, 0, sizeof(record))
+                record.kind = MB_LOGOUT
+                self._send(&record, 1.0)
+        except (RingFull, Detached, EngineDown):
+            pass  # its process's end detaches it
+        self.closed = True
+        self._connection.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+
+cdef _choice(value, name, choices):
+    try:
+        return choices[value]
+    except (KeyError, TypeError):
+        raise BadArgument(f"{name} must be one of {', '.join(choices)}: {name}={value!r}") from None
+
+
+cdef _number(value, name, maximum):
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise BadArgument(f"{name} must be an integer: {name}={value!r}")
+    value = int(value)
+    if not 0 <= value <= maximum:
+        raise BadArgument(f"{name} is out of range: {name}={value}, maximum={maximum}")
+    return value
+
+
+cdef _either(value, exact, value_name, exact_name, convert, required):
+    """An integer from `value` by `convert`, or `exact` itself."""
+    if value is not None and exact is not None:
+        raise BadArgument(f"give {value_name} or {exact_name}, not both")
+    if exact is not None:
+        if isinstance(exact, bool) or not hasattr(exact, "__index__") or not -2**63 <= int(exact) < 2**63:
+            raise BadArgument(f"{exact_name} must be a 64-bit integer: {exact_name}={exact!r}")
+        return int(exact)
+    if value is None:
+        if required:
+            raise BadArgument(f"give {value_name} or {exact_name}")
+        return 0
+    return convert(value)
+
+
+cdef _set_client_id(mb_record* record, text):
+    if not text:
+        return
+    if not isinstance(text, str):
+        raise BadArgument(f"client_order_id must be a str: client_order_id={text!r}")
+    if len(text) > 36 or not all("!" <= c <= "~" for c in text):
+        raise BadArgument(
+            f"client_order_id must be up to 36 printable ASCII characters without blanks: client_order_id={text!r}"
+        )
+    cdef bytes raw = text.encode()
+    memcpy(record.client_order_id, <const char*>raw, len(raw))
