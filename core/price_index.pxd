@@ -13,7 +13,7 @@ highest bid, the lowest ask. It knows nothing of orders; the book and market dep
     node   0  child[16] of 4 bytes                                                 64 bytes, a cache line
     meta   0  prefix    8  parent   12 bitmap  14 position  15 shift               16 bytes, beside each node
 
-    child    0 = none, a level's number, or MB_NODE | shift << 25 | a node's number: a descent reads one cache
+    child    0 = none, a level's number, or PRICE_NODE | shift << 25 | a node's number: a descent reads one cache
              line a step and never a node's meta
 
 Invariants: every node has two children or more; `bitmap` says which; the children of a node share all
@@ -69,14 +69,20 @@ cdef void price_index_destroy(price_index* index) noexcept nogil
 # 0, or the number of the first broken invariant (see price_index.pyx). Slow; for tests.
 cdef int price_index_validate(const price_index* index) noexcept nogil
 
-cdef enum:
-    MB_NODE = 1 << 31
-    NODE_NUMBER = (1 << 27) - 1
+cdef extern from * nogil:
+    """
+    #define PRICE_KEY_MASK ((UINT64_C(1) << 40) - 1)
+    #define PRICE_NODE UINT32_C(0x80000000)
+    #define PRICE_NODE_NUMBER UINT32_C(0x7ffffff)
+    """
+    const uint64_t PRICE_KEY_MASK
+    const uint32_t PRICE_NODE
+    const uint32_t PRICE_NODE_NUMBER
 
-# 2^40 - 1, as a bid's key is its price with all 40 bits turned over.
+
 cdef inline uint64_t price_key(uint32_t side, int64_t price) noexcept nogil:
     """The key of a price; it is its own inverse. A smaller key is a better price of that side."""
-    return <uint64_t>price ^ ((<uint64_t>side - 1) & 0xFFFFFFFFFF)
+    return <uint64_t>price ^ ((<uint64_t>side - 1) & PRICE_KEY_MASK)
 
 
 cdef inline int64_t price_of(const price_level* level) noexcept nogil:
@@ -91,8 +97,8 @@ cdef inline uint32_t price_index_best(const price_index* index, uint32_t side) n
 
 cdef inline uint32_t _descend(const price_index* index, uint32_t child, uint64_t key, uint32_t* node) noexcept nogil:
     """Follow `key` from `child` to a level (which may have another key) or to 0; `node` is the last node passed."""
-    while child & MB_NODE:
-        node[0] = child & NODE_NUMBER
+    while child & PRICE_NODE:
+        node[0] = child & PRICE_NODE_NUMBER
         child = index.nodes[node[0]].child[(key >> ((child >> 25) & 0x3C)) & 15]
     return child
 
@@ -108,8 +114,8 @@ cdef inline uint32_t price_index_find(const price_index* index, uint32_t side, i
 cdef inline uint32_t _lowest(const price_index* index, uint32_t child) noexcept nogil:
     """The level with the smallest key at or below `child`."""
     cdef uint32_t node
-    while child & MB_NODE:
-        node = child & NODE_NUMBER
+    while child & PRICE_NODE:
+        node = child & PRICE_NODE_NUMBER
         child = index.nodes[node].child[mb_lowest_bit(index.metas[node].bitmap)]
     return child
 
@@ -121,9 +127,9 @@ cdef inline void _place(price_index* index, uint32_t side, uint32_t parent, uint
         index.nodes[parent].child[position] = child
     else:
         index.root[side] = child
-    if child & MB_NODE:
-        index.metas[child & NODE_NUMBER].parent = parent
-        index.metas[child & NODE_NUMBER].position = <uint8_t>position
+    if child & PRICE_NODE:
+        index.metas[child & PRICE_NODE_NUMBER].parent = parent
+        index.metas[child & PRICE_NODE_NUMBER].position = <uint8_t>position
     else:
         index.levels[child].parent = parent
 
@@ -143,7 +149,7 @@ cdef inline void _split(price_index* index, uint32_t side, uint32_t level, uint3
         # No node on the way has this very shift: there the descent followed the key's own bits.
         while index.metas[node].parent and index.metas[index.metas[node].parent].shift < shift:
             node = index.metas[node].parent
-        child = MB_NODE | <uint32_t>index.metas[node].shift << 25 | node
+        child = PRICE_NODE | <uint32_t>index.metas[node].shift << 25 | node
         parent = index.metas[node].parent
     position = (key >> index.metas[parent].shift) & 15
     added = index.free_node
@@ -152,7 +158,7 @@ cdef inline void _split(price_index* index, uint32_t side, uint32_t level, uint3
     meta.prefix = key >> shift >> 4 << shift << 4
     meta.shift = <uint8_t>shift
     meta.bitmap = <uint16_t>(1 << ((key >> shift) & 15) | 1 << ((other >> shift) & 15))
-    _place(index, side, parent, position, MB_NODE | shift << 25 | added)
+    _place(index, side, parent, position, PRICE_NODE | shift << 25 | added)
     _place(index, side, added, (key >> shift) & 15, level)
     _place(index, side, added, (other >> shift) & 15, child)
 
@@ -241,8 +247,8 @@ cdef inline uint32_t price_index_after(const price_index* index, uint32_t side, 
     """The best level of a side that is worse than `price`, or 0; `price` itself need not have a level."""
     cdef uint64_t key = price_key(side, price)
     cdef uint32_t child = index.root[side], node, bits, position, beyond = 0
-    while child & MB_NODE:
-        node = child & NODE_NUMBER
+    while child & PRICE_NODE:
+        node = child & PRICE_NODE_NUMBER
         if key >> index.metas[node].shift >> 4 << index.metas[node].shift << 4 != index.metas[node].prefix:
             # All keys below this node are on the same side of `key`.
             return _lowest(index, child if index.metas[node].prefix > key else beyond)

@@ -47,8 +47,8 @@ cdef int _validate_child(const price_index* index, uint32_t side, uint32_t paren
     cdef uint64_t key
     cdef uint32_t node, i
     cdef int failed
-    if child & MB_NODE:
-        node = child & NODE_NUMBER
+    if child & PRICE_NODE:
+        node = child & PRICE_NODE_NUMBER
         meta = &index.metas[node]
         key = meta.prefix
         nodes[0] += 1
