@@ -56,4 +56,11 @@ class Lapped(SessionError):
 
 
 class JournalError(MatchboxError):
-    """The journal cannot be read or written."""
+    """The journal cannot be read or written.
+
+    `sequence` is the first log record that it concerns (everything before it is sound), 0 if none is.
+    """
+
+    def __init__(self, text: str, sequence: int = 0) -> None:
+        super().__init__(text)
+        self.sequence = sequence

@@ -249,6 +249,28 @@ cdef class Reader:
             mb_release(&self.c_reader)
         return out
 
+    def views(self, uint64_t maximum, dtype):
+        """Up to `maximum` next records in place, uncopied: a list of at most two arrays (before and after the wrap).
+
+        They stay as they are until advance() and release() give the slots back.
+        """
+        cdef uint64_t size = self.ring._record_size, capacity = self.ring._capacity
+        cdef uint64_t first = self.c_reader.position & (capacity - 1)
+        cdef uint64_t count = min(maximum, _ready(self, maximum)), before = min(count, capacity - first)
+        if np.dtype(dtype).itemsize != size:
+            raise SegmentError(f"dtype does not fit: itemsize={np.dtype(dtype).itemsize}, record_size={size}")
+        parts = [(first, before), (0, count - before)]
+        return [
+            np.frombuffer(self.ring.buffer, dtype, length, MB_RING_SLOTS_OFFSET + slot * size)
+            for slot, length in parts if length
+        ]
+
+    def advance(self, uint64_t count):
+        """Read on by `count` records that views() has shown; release() gives them back."""
+        if count > _ready(self, count):
+            raise SegmentError(f"not published yet: count={count}, ready={_ready(self, count)}")
+        mb_reader_advance(&self.c_reader, count)
+
     def release(self):
         """Give back everything read so far."""
         _must_be_writable(self.ring)

@@ -1,0 +1,158 @@
+"""The files of a journal: LMDB environments of one file each, numbered from 000001.mdb.
+
+A file is never resized while it is open: it is mapped with room for the largest file there can be,
+and the writer goes on in a new file in time. Where files overlap, which happens after a failed
+commit, the newer file is right from its first sequence on.
+
+LMDB must not be opened twice in one process, nor be used across a fork. So everyone in a process
+shares one environment a file; whoever needs to write must come first.
+"""
+
+import os
+import re
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lmdb
+from matchbox.shm.errors import JournalError
+
+# Address space only, nothing is allocated: more than any file may have (see MAX_FILE_BYTES).
+MAP_BYTES = 1 << 36
+MAX_FILE_BYTES = MAP_BYTES - (1 << 30)
+_NAME = re.compile(r"(\d{6,})\.mdb")
+_KEY = struct.Struct(">Q")
+
+
+def pack_key(sequence: int) -> bytes:
+    return _KEY.pack(sequence)
+
+
+def unpack_key(key: bytes | memoryview) -> int:
+    """The sequence of a key. Raises JournalError if it is no key of ours."""
+    if len(key) != _KEY.size:
+        raise JournalError(f"a key of the journal is damaged: bytes={len(key)}")
+    return int(_KEY.unpack(key)[0])
+
+
+def numbers(directory: Path) -> list[int]:
+    """Numbers of the journal files in `directory`, ascending; none if it does not exist."""
+    if not directory.is_dir():
+        return []
+    names = (_NAME.fullmatch(path.name) for path in directory.iterdir())
+    return sorted(int(match[1]) for match in names if match)
+
+
+def file_path(directory: Path, number: int) -> Path:
+    return directory / f"{number:06d}.mdb"
+
+
+def create(directory: Path, number: int) -> None:
+    """Make an empty file, whole or not at all: it gets its name when it is on the disk."""
+    path = file_path(directory, number)
+    draft = path.with_suffix(".new")
+    lock = Path(f"{draft}-lock")
+    for left in (draft, lock):
+        left.unlink(missing_ok=True)
+    lmdb.open(str(draft), subdir=False, map_size=MAP_BYTES, mode=0o600).close()
+    lock.unlink(missing_ok=True)
+    for target in (draft, None, directory):
+        if target is None:
+            draft.rename(path)
+            continue
+        descriptor = os.open(target, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def structure_problem(path: Path) -> str:
+    """What is wrong with the LMDB pages of a file that nobody writes; empty if nothing is.
+
+    Also empty if this version of the lmdb package cannot tell.
+    """
+    try:
+        from lmdb import verify
+    except ImportError:
+        return ""
+    try:
+        problems = verify.verify(str(path), subdir=False)  # type: ignore[no-untyped-call]
+    except (verify.VerifyError, OSError, ValueError, struct.error) as error:
+        return str(error)
+    return str(problems[0]) if problems else ""
+
+
+class Environment:
+    """One open file. `first` is its first key, None while it has none."""
+
+    def __init__(self, path: Path, writable: bool) -> None:
+        self.path, self.writable, self.users = path, writable, 1
+        self._first: int | None = None
+        if path.stat().st_size < 2 * os.sysconf("SC_PAGESIZE"):
+            raise JournalError(f"{path} is cut off: bytes={path.stat().st_size}")
+        self.env = lmdb.open(
+            str(path), subdir=False, create=False, readonly=not writable, mode=0o600,
+            map_size=MAP_BYTES, metasync=True, sync=True, writemap=False,
+        )  # fmt: skip
+        self.page_bytes = self.env.stat()["psize"]
+
+    @contextmanager
+    def read(self) -> Iterator["lmdb.Cursor[memoryview]"]:
+        """A cursor over the committed batches; what it gives is valid inside the `with` only.
+
+        Raises JournalError if the file is shorter than what LMDB would read (it would be a SIGBUS).
+        """
+        with self.env.begin(buffers=True) as transaction:
+            needed, size = self.used_bytes(), self.path.stat().st_size
+            if size < needed:
+                raise JournalError(f"{self.path} is cut off: bytes={size}, needed={needed}")
+            yield transaction.cursor()
+
+    def used_bytes(self) -> int:
+        """Bytes of the file that are in use."""
+        return int((self.env.info()["last_pgno"] + 1) * self.page_bytes)
+
+    @property
+    def first(self) -> int | None:
+        if self._first is None:
+            with self.read() as cursor:
+                if cursor.first():
+                    self._first = unpack_key(cursor.key())
+        return self._first
+
+
+_open: dict[Path, Environment] = {}
+_lock = threading.Lock()
+
+
+def acquire(directory: Path, number: int, *, writable: bool = False) -> Environment:
+    """The environment of a file, shared within this process; give it back with release().
+
+    Raises JournalError if it cannot be opened, or is wanted for writing and open for reading
+    already.
+    """
+    path = file_path(directory, number).resolve()
+    with _lock:
+        known = _open.get(path)
+        if known is None:
+            try:
+                known = _open[path] = Environment(path, writable)
+            except (lmdb.Error, OSError) as error:
+                raise JournalError(f"cannot open {path}: {error}") from error
+            return known
+        if writable:
+            raise JournalError(f"{path} is open in this process; open the writer before any reader")
+        known.users += 1
+        return known
+
+
+def release(environment: Environment) -> None:
+    """Give back what acquire() gave; the last one closes it."""
+    with _lock:
+        environment.users -= 1
+        if environment.users == 0:
+            del _open[environment.path]
+            environment.env.close()

@@ -1,0 +1,411 @@
+"""The journal: every log record, on disk, in batches that form a chain of hashes.
+
+A journal is a directory of LMDB files (files.py); its keys are first sequences of batches,
+big-endian, appended; its values are batches (batch.py). Commits are LMDB's default ones, data and
+meta flushed: a batch that append() has returned for survives a crash of the machine. One Writer at
+a time, any number of Readers in any process, while it writes.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import lmdb
+import numpy as np
+from matchbox.persistence import files
+from matchbox.persistence.batch import (
+    NO_HASH,
+    Assembler,
+    Batch,
+    read_batch,
+    read_header,
+)
+from matchbox.persistence.files import Environment
+from matchbox.shm.errors import BadArgument, JournalError
+from matchbox.shm.records import LOG_RECORD
+from numpy.typing import NDArray
+
+BATCH_RECORDS = 32768
+FILE_BYTES = 4 << 30
+# A file is given up for a new one when what a commit adds (the batch, tree and free pages) might
+# not fit.
+_COMMIT_SLACK = 1 << 20
+# How much of what was written last stays in the page cache. The rest is dropped: the kernel then
+# fills the same few pages again and again instead of fresh ones, and a long run does not push
+# everything else out of memory.
+_CACHED_BYTES = 32 << 20
+_NO_END = 1 << 64
+T = TypeVar("T")
+
+
+class _Context:
+    """`with` closes it."""
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Writer(_Context):
+    """The one writer of a journal. One thread; blocks on the disk."""
+
+    def __init__(
+        self,
+        directory: Path | str,
+        *,
+        epoch: int = 0,
+        batch_records: int = BATCH_RECORDS,
+        file_bytes: int = FILE_BYTES,
+    ) -> None:
+        """Open the journal in `directory`, or make one there.
+
+        Raises JournalError if it is damaged at its end, has a writer, or is open for reading in
+        this process.
+        """
+        self.directory = Path(directory)
+        self.epoch, self.file_bytes = epoch, file_bytes
+        self._assembler = Assembler(batch_records)
+        smallest = 2 * (self.batch_bytes + _COMMIT_SLACK)
+        if not smallest <= file_bytes <= files.MAX_FILE_BYTES:
+            raise BadArgument(
+                f"journal file size: bytes={file_bytes}, "
+                f"allowed={smallest} to {files.MAX_FILE_BYTES}"
+            )
+        self._environment: Environment | None = None
+        self._descriptor = -1
+        self._failed = ""
+        self._lock = self._take_lock()
+        try:
+            self._open_newest()
+        except BaseException:
+            self.close()
+            raise
+
+    def _take_lock(self) -> int:
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(self.directory / "writer.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise JournalError(f"another process writes the journal in {self.directory}") from None
+        return lock
+
+    def _open_newest(self) -> None:
+        existing = files.numbers(self.directory)
+        self._number = existing[-1] if existing else 1
+        if not existing:
+            files.create(self.directory, 1)
+        self._open(self._number)
+        with Reader(self.directory) as reader:
+            batch = reader.last_batch()
+        self._sequence, self._hash, self._record = 0, NO_HASH, b""
+        if batch is not None:
+            self._sequence, self._hash = batch.last_sequence, batch.hash
+            self._record = batch.records[-1].tobytes()
+
+    def _open(self, number: int) -> None:
+        self._environment = files.acquire(self.directory, number, writable=True)
+        self._number = number
+        self._descriptor = os.open(self._environment.path, os.O_RDONLY | os.O_CLOEXEC)
+        self._dropped = self._environment.used_bytes()
+
+    def _close_file(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        if self._environment is not None:
+            files.release(self._environment)
+            self._environment = None
+
+    @property
+    def batch_records(self) -> int:
+        """Most records of one batch."""
+        return self._assembler.maximum
+
+    @property
+    def batch_bytes(self) -> int:
+        return (self.batch_records + 1) * LOG_RECORD.itemsize
+
+    @property
+    def failed(self) -> str:
+        """Why nothing more can be appended until roll(); empty while all is well."""
+        return self._failed
+
+    @property
+    def last_sequence(self) -> int:
+        """Sequence of the last record that is durable; 0 in a new journal."""
+        return self._sequence
+
+    @property
+    def last_hash(self) -> bytes:
+        """Hash of the last durable batch; zeros in a new journal."""
+        return self._hash
+
+    @property
+    def last_record(self) -> bytes:
+        """The last durable record; empty in a new journal."""
+        return self._record
+
+    def append(self, *parts: NDArray[Any]) -> int:
+        """Commit the records of `parts` as one batch; returns the last sequence: it is durable.
+
+        The records go on right after last_sequence (JournalError otherwise, and nothing is written)
+        and are at most batch_records. If the commit itself fails, JournalError too; what the disk
+        then holds is uncertain, so nothing more is written to this file: see roll().
+        """
+        if self._failed:
+            raise JournalError(f"the journal has failed: {self._failed}", self._sequence + 1)
+        first = self._sequence + 1
+        value = self._assembler.assemble(parts, first, self._hash, self.epoch)
+        environment = self._environment
+        assert environment is not None, "the writer is closed"
+        if environment.used_bytes() + len(value) + _COMMIT_SLACK > self.file_bytes:
+            environment = self.roll()
+        self._commit(environment, first, value)
+        self._sequence += sum(map(len, parts))
+        self._hash, self._record = self._assembler.hash, value[-LOG_RECORD.itemsize :].tobytes()
+        self._drop_cache(environment)
+        return self._sequence
+
+    def _commit(self, environment: Environment, first: int, value: NDArray[np.uint8]) -> None:
+        try:
+            with environment.env.begin(write=True) as transaction:
+                if not transaction.put(files.pack_key(first), value.data, append=True):
+                    raise lmdb.KeyExistsError(f"batch {first} is not after the file's last")
+        except BaseException as error:
+            self._failed = f"{environment.path}: {error}"
+            if not isinstance(error, (lmdb.Error, OSError)):
+                raise
+            raise JournalError(f"cannot write batch {first} to {self._failed}", first) from error
+
+    def _drop_cache(self, environment: Environment) -> None:
+        end = environment.used_bytes() - _CACHED_BYTES
+        if end - self._dropped >= _CACHED_BYTES // 4:
+            os.posix_fadvise(
+                self._descriptor, self._dropped, end - self._dropped, os.POSIX_FADV_DONTNEED
+            )
+            self._dropped = end
+
+    def roll(self) -> Environment:
+        """Go on in a new file, right after last_sequence; after a failure, too. Blocks on the disk.
+
+        Raises JournalError if there cannot be one; the writer has failed then.
+        """
+        self._close_file()
+        try:
+            files.create(self.directory, self._number + 1)
+            self._open(self._number + 1)
+        except (lmdb.Error, OSError, JournalError) as error:
+            self._failed = f"no new file after {self._number:06d}: {error}"
+            raise JournalError(self._failed, self._sequence + 1) from error
+        self._failed = ""
+        assert self._environment is not None
+        return self._environment
+
+    def close(self) -> None:
+        """Close the file; everything appended is durable already."""
+        self._close_file()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+class Reader(_Context):
+    """Reads a journal, also while it is written, by this or another process. One thread."""
+
+    def __init__(self, directory: Path | str, *, before_file: int | None = None) -> None:
+        """Of the journal in `directory`. A directory without files, or none, is an empty journal.
+
+        `before_file` leaves out the files from that number on.
+        """
+        self.directory = Path(directory)
+        self._before_file = before_file
+        self._environments: dict[int, Environment] = {}
+
+    def close(self) -> None:
+        while self._environments:
+            files.release(self._environments.popitem()[1])
+
+    def last(self) -> tuple[int, bytes]:
+        """Last sequence and hash of its batch, verified; 0 and zeros for an empty journal."""
+        batch = self.last_batch()
+        return (batch.last_sequence, batch.hash) if batch else (0, NO_HASH)
+
+    def last_batch(self) -> Batch | None:
+        """The last batch, verified; None for an empty journal."""
+        for number in reversed(self._numbers()):
+            with self._cursor(number, 0) as cursor:
+                if cursor.last():
+                    return read_batch(cursor.value(), files.unpack_key(cursor.key()))
+        return None
+
+    def batches(self, first: int = 1) -> Iterator[Batch]:
+        """The batches from the one that holds `first` on, up to the end as it is when this begins.
+
+        Each is verified: header, checksum, sequences, and that it follows the one before. Raises
+        JournalError whose `sequence` is the first that cannot be trusted. Iterate again from the
+        last sequence + 1 for what was written meanwhile.
+        """
+        previous: bytes | None = None
+        for number, key in self._walk(first):
+            if previous is None:
+                previous = self._hash_before(key)
+            batch = self._get(number, key, read_batch)
+            if batch.previous != previous:
+                raise JournalError(
+                    f"batch {key} does not follow the one before: previous={batch.previous.hex()}, "
+                    f"expected={previous.hex()}",
+                    key,
+                )
+            previous = batch.hash
+            yield batch
+
+    def headers(self, first: int = 1) -> Iterator[NDArray[Any]]:
+        """The headers (batch.HEADER) of the same batches; no record or hash is looked at."""
+        for number, key in self._walk(first):
+            yield self._get(number, key, read_header)
+
+    def batch(self, header: NDArray[Any]) -> Batch:
+        """The batch that headers() gave `header` of, verified but for its place in the chain."""
+        key = int(header["first_sequence"])
+        for number, begin, end in reversed(self._spans()):
+            if begin <= key < end:
+                return self._get(number, key, read_batch)
+        raise JournalError(f"no batch {key} in {self.directory}", key)
+
+    def _walk(self, first: int) -> Iterator[tuple[int, int]]:
+        """File and key of each batch from the one that holds `first` on."""
+        spans = self._spans()
+        position = max(first, 1)
+        if spans and position < spans[0][1]:
+            raise JournalError(f"the journal begins at {spans[0][1]}: wanted={position}", position)
+        started = False
+        for number, begin, end in spans:
+            if end <= position:
+                continue
+            if not started:
+                key = self._floor(number, position)
+                after = key + int(self._get(number, key, read_header)["count"])
+                started, position = True, key if position < after else after
+            while position < end:
+                found = self._ceiling(number, position)
+                if found is None or found >= end:
+                    if end != _NO_END:
+                        self._raise_missing(number, position, end)
+                    return
+                if found != position:
+                    self._raise_missing(number, position, found)
+                yield number, found
+                position += int(self._get(number, found, read_header)["count"])
+            if position != end:
+                raise JournalError(
+                    f"{self._path(number)} does not end where the next file begins: "
+                    f"end={position}, next={end}",
+                    begin,
+                )
+
+    def _raise_missing(self, number: int, first: int, end: int) -> None:
+        raise JournalError(
+            f"records {first} to {end - 1} are missing in {self._path(number)}", first
+        )
+
+    def _spans(self) -> list[tuple[int, int, int]]:
+        """(file, first sequence, end) of each file with records; what it has below `end` counts."""
+        firsts = [(n, self._environment(n).first) for n in self._numbers()]
+        spans: list[tuple[int, int, int]] = []
+        end = _NO_END
+        for number, first in reversed(firsts):
+            if first is not None and first < end:
+                spans.append((number, first, end))
+                end = first
+        return spans[::-1]
+
+    def _hash_before(self, key: int) -> bytes:
+        """Hash of the batch right before `key`, as its header has it; zeros before the first."""
+        for number, begin, end in reversed(self._spans()):
+            if begin < key <= end:
+                before = self._get(number, self._floor(number, key - 1), read_header)
+                return before["hash"].tobytes()
+        return NO_HASH
+
+    def _floor(self, number: int, sequence: int) -> int:
+        """The last key of the file that is not after `sequence`; the file has one."""
+        with self._cursor(number, sequence) as cursor:
+            if not cursor.set_range(files.pack_key(sequence)):
+                cursor.last()
+            elif files.unpack_key(cursor.key()) != sequence:
+                cursor.prev()
+            return files.unpack_key(cursor.key())
+
+    def _ceiling(self, number: int, sequence: int) -> int | None:
+        """The first key of the file from `sequence` on."""
+        with self._cursor(number, sequence) as cursor:
+            if cursor.set_range(files.pack_key(sequence)):
+                return files.unpack_key(cursor.key())
+            return None
+
+    def _get(self, number: int, key: int, make: Callable[[memoryview, int], T]) -> T:
+        """What `make` makes of the value under `key`."""
+        with self._cursor(number, key) as cursor:
+            if not cursor.set_key(files.pack_key(key)):
+                raise JournalError(f"batch {key} is missing in {self._path(number)}", key)
+            return make(cursor.value(), key)
+
+    @contextlib.contextmanager
+    def _cursor(self, number: int, sequence: int) -> Iterator["lmdb.Cursor[memoryview]"]:
+        """A cursor in a file; an error of LMDB becomes a JournalError about `sequence`."""
+        try:
+            with self._environment(number).read() as cursor:
+                yield cursor
+        except (lmdb.Error, JournalError) as error:
+            if isinstance(error, JournalError) and error.sequence:
+                raise
+            raise JournalError(f"{self._path(number)} is damaged: {error}", sequence) from error
+
+    def _environment(self, number: int) -> Environment:
+        if number not in self._environments:
+            self._environments[number] = files.acquire(self.directory, number)
+        return self._environments[number]
+
+    def _numbers(self) -> list[int]:
+        before = self._before_file
+        return [n for n in files.numbers(self.directory) if before is None or n < before]
+
+    def _path(self, number: int) -> Path:
+        return files.file_path(self.directory, number)
+
+
+def check(directory: Path | str) -> int:
+    """Check all of a journal that nobody writes; returns its last sequence.
+
+    First the structure of each file, without LMDB (which trusts it and may crash on it), then every
+    batch. Raises JournalError whose `sequence` is the first that cannot be trusted. Takes some
+    seconds per gigabyte.
+    """
+    for number in files.numbers(Path(directory)):
+        problem = files.structure_problem(files.file_path(Path(directory), number))
+        if problem:
+            with Reader(directory, before_file=number) as reader:
+                last = reader.last()[0]
+            path = files.file_path(Path(directory), number)
+            raise JournalError(f"{path} is damaged: {problem}", last + 1)
+    last = 0
+    with Reader(directory) as reader:
+        for batch in reader.batches():
+            last = batch.last_sequence
+    return last

@@ -1,0 +1,131 @@
+"""The journaler: follows the log ring and makes it durable.
+
+It is a gating reader of the log ring: a slot is given back when its record is on the disk, so its
+position in the ring is the `durable` cursor. It is the only agent that may block, on the disk; run
+it on a thread of its own.
+"""
+
+import time
+from typing import Any
+
+from matchbox.persistence.journal import Writer
+from matchbox.shm.errors import JournalError
+from matchbox.shm.records import LOG_RECORD
+from matchbox.shm.ring import Reader, Ring
+from numpy.typing import NDArray
+
+
+class Journaler:
+    """Journals a log ring. One thread."""
+
+    name = "journaler"
+
+    def __init__(
+        self, journal_writer: Writer, log_ring: Ring, reader_index: int, *, linger_ns: int = 0
+    ) -> None:
+        """Follow `log_ring` as its gating reader `reader_index`.
+
+        `linger_ns`: commits begin at least so far apart, unless a full batch waits. A commit costs
+        the same processor time for one record as for thousands; after a pause longer than that
+        there is no wait.
+        """
+        self.writer = journal_writer
+        self._reader = Reader(log_ring, reader_index)
+        self._linger_ns = linger_ns
+        self._committed_ns = 0
+
+    @property
+    def durable(self) -> int:
+        """Sequence of the last record of the journal: it and everything before are on the disk."""
+        return self.writer.last_sequence
+
+    @property
+    def ready(self) -> int:
+        """Records that wait in the ring."""
+        return self._reader.ready()
+
+    def step(self) -> int:
+        """Commit what is in the ring, at most one batch; returns how many records were taken.
+
+        Blocks on the disk, and up to linger_ns; returns 0 at once if the ring is empty. Records
+        that the journal has already (the log is published again after a restart) are compared and
+        passed over. A failed commit is tried once more, in a new file; if that fails too,
+        JournalError, and nothing more is released.
+        """
+        ready = self._reader.ready()
+        if ready == 0:
+            return 0
+        position = self._reader.position
+        if position < self.writer.last_sequence:
+            count = min(ready, self.writer.last_sequence - position)
+            self._check_known(self._reader.views(count, LOG_RECORD))
+        else:
+            if ready < self.writer.batch_records:
+                self._linger()
+            count = self._journal()
+        self._reader.advance(count)
+        self._reader.release()
+        return count
+
+    def _journal(self) -> int:
+        parts = self._reader.views(self.writer.batch_records, LOG_RECORD)
+        self._committed_ns = time.monotonic_ns()
+        try:
+            self.writer.append(*parts)
+        except JournalError:
+            if not self.writer.failed:
+                raise
+            self.writer.roll()
+            self.writer.append(*parts)
+        return sum(map(len, parts))
+
+    def _linger(self) -> None:
+        wait_ns = self._committed_ns + self._linger_ns - time.monotonic_ns()
+        if wait_ns > 0:
+            time.sleep(wait_ns / 1e9)
+
+    def _check_known(self, parts: list[NDArray[Any]]) -> None:
+        """Compares what is cheap: the first sequence, and the journal's last record."""
+        first, last = parts[0][0], parts[-1][-1]
+        expected = self._reader.position + 1
+        if int(first["sequence"]) != expected:
+            raise JournalError(
+                f"the log ring is not at its place: sequence={int(first['sequence'])}, "
+                f"expected={expected}",
+                expected,
+            )
+        if int(last["sequence"]) == self.writer.last_sequence:
+            check_same(last.tobytes(), self.writer)
+
+
+def check_same(record: bytes, writer: Writer) -> None:
+    """Raises JournalError unless `record` is the last one of the journal, byte for byte."""
+    if record != writer.last_record:
+        raise JournalError(
+            f"the log and the journal hold different records: sequence={writer.last_sequence}, "
+            f"log={record.hex()}, journal={writer.last_record.hex()}",
+            writer.last_sequence,
+        )
+
+
+def drain_log_ring(ring: Ring, writer: Writer) -> int:
+    """Append what a dead instance's log ring holds beyond the journal; returns how many records.
+
+    Raises JournalError if records in between are gone, or the two do not hold the same log.
+    """
+    produced, start = ring.produced, writer.last_sequence
+    oldest = max(0, produced - ring.capacity)
+    if produced <= start and not oldest < start <= produced:
+        return 0
+    if oldest > start:
+        raise JournalError(
+            "the log ring no longer holds what the journal lacks: "
+            f"journal={start}, oldest={oldest + 1}",
+            start + 1,
+        )
+    if oldest < start:
+        check_same(ring.peek(start - 1, 1, LOG_RECORD).tobytes(), writer)
+    while writer.last_sequence < produced:
+        count = min(produced - writer.last_sequence, writer.batch_records)
+        writer.append(ring.peek(writer.last_sequence, count, LOG_RECORD))
+    return produced - start

@@ -1,0 +1,28 @@
+"""Log records to journal."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from matchbox.shm.records import LOG_RECORD, Kind
+from numpy.typing import NDArray
+
+MakeLog = Callable[..., NDArray[Any]]
+
+
+def make_records(first: int, count: int, seed: int = 1) -> NDArray[Any]:
+    """Log records `first` to `first + count - 1`, the same bytes for the same sequence and seed."""
+    records = np.zeros(count, LOG_RECORD)
+    sequences = np.arange(first, first + count, dtype=np.uint64)
+    records["sequence"] = sequences
+    records["timestamp_ns"] = sequences * np.uint64(1000)
+    records["kind"] = Kind.NEW_ORDER
+    records["price_ticks"] = (sequences * np.uint64(seed * 2654435761)).view(np.int64) & 0xFFFFFF
+    records["quantity_lots"] = sequences.view(np.int64) ^ seed
+    return records
+
+
+@pytest.fixture
+def make_log() -> MakeLog:
+    return make_records

@@ -1,0 +1,198 @@
+"""The journaler between a log ring and a journal."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matchbox.persistence.journal import Reader, Writer
+from matchbox.persistence.journaler import Journaler, drain_log_ring
+from matchbox.shm.errors import JournalError, SegmentError
+from matchbox.shm.records import LOG_RECORD
+from matchbox.shm.ring import Producer, Ring, ring_bytes
+from matchbox.shm.ring import Reader as RingReader
+from numpy.typing import NDArray
+
+MakeLog = Callable[..., NDArray[Any]]
+CAPACITY = 1024
+
+
+@pytest.fixture
+def ring(memory: Callable[[int], Any]) -> Ring:
+    return Ring.create(memory(ring_bytes(CAPACITY)), capacity=CAPACITY, readers=1)
+
+
+def journaled(directory: Path) -> bytes:
+    with Reader(directory) as reader:
+        return b"".join(batch.records.tobytes() for batch in reader.batches())
+
+
+def test_it_journals_what_the_ring_holds_and_then_gives_the_slots_back(
+    tmp_path: Path, ring: Ring, make_log: MakeLog
+) -> None:
+    producer = Producer(ring)
+    with Writer(tmp_path) as writer:
+        journaler = Journaler(writer, ring, 0)
+        assert journaler.step() == 0
+        done = 0
+        for count in (1, 700, 1024, 1000, 3):
+            assert producer.publish(make_log(done + 1, count))
+            assert journaler.ready == count
+            done += count
+            assert journaler.step() == count
+            assert journaler.durable == done
+            assert ring.consumed == [done]
+    assert journaled(tmp_path) == make_log(1, done).tobytes()
+
+
+def test_a_step_takes_at_most_one_batch(tmp_path: Path, ring: Ring, make_log: MakeLog) -> None:
+    Producer(ring).publish(make_log(1, 1000))
+    with Writer(tmp_path, batch_records=300) as writer:
+        journaler = Journaler(writer, ring, 0)
+        assert [journaler.step() for _ in range(5)] == [300, 300, 300, 100, 0]
+
+
+def test_lingering_loses_nothing(tmp_path: Path, ring: Ring, make_log: MakeLog) -> None:
+    producer = Producer(ring)
+    with Writer(tmp_path) as writer:
+        journaler = Journaler(writer, ring, 0, linger_ns=2_000_000)
+        for sequence in range(1, 21):
+            producer.publish(make_log(sequence, 1))
+            assert journaler.step() == 1
+    assert journaled(tmp_path) == make_log(1, 20).tobytes()
+
+
+def test_records_that_are_published_again_after_a_restart_are_passed_over(
+    tmp_path: Path, ring: Ring, make_log: MakeLog
+) -> None:
+    with Writer(tmp_path) as writer:
+        writer.append(make_log(1, 500))
+    producer = Producer(ring)
+    with Writer(tmp_path) as writer:
+        journaler = Journaler(writer, ring, 0)
+        producer.publish(make_log(1, 200))
+        assert journaler.step() == 200
+        assert journaler.durable == 500
+        producer.publish(make_log(201, 400))
+        assert [journaler.step(), journaler.step()] == [300, 100]
+    assert journaled(tmp_path) == make_log(1, 600).tobytes()
+
+
+def test_a_log_that_differs_from_the_journal_is_not_followed(
+    tmp_path: Path, ring: Ring, make_log: MakeLog
+) -> None:
+    with Writer(tmp_path) as writer:
+        writer.append(make_log(1, 50))
+        Producer(ring).publish(make_log(1, 60, seed=3))
+        with pytest.raises(JournalError, match="different records: sequence=50"):
+            Journaler(writer, ring, 0).step()
+    assert ring.consumed == [0]
+
+
+def test_a_log_ring_with_other_sequences_is_not_followed(
+    tmp_path: Path, ring: Ring, make_log: MakeLog
+) -> None:
+    producer = Producer(ring)
+    producer.publish(make_log(2, 60))
+    with Writer(tmp_path) as writer, pytest.raises(JournalError, match="sequence=1, found=2"):
+        Journaler(writer, ring, 0).step()
+    with Writer(tmp_path) as writer:
+        writer.append(make_log(1, 50))
+        with pytest.raises(JournalError, match="not at its place"):
+            Journaler(writer, ring, 0).step()
+
+
+class FailOnce:
+    """A writer whose next commit fails, as a full or broken disk makes it."""
+
+    def __init__(self, writer: Writer, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+        real, self.left = writer._commit, times
+
+        def commit(*arguments: Any) -> None:
+            if self.left:
+                self.left -= 1
+                writer._failed = "planted"
+                raise JournalError("planted", 1)
+            real(*arguments)
+
+        monkeypatch.setattr(writer, "_commit", commit)
+
+
+def test_a_failed_commit_goes_on_in_a_new_file(
+    tmp_path: Path, ring: Ring, make_log: MakeLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Producer(ring).publish(make_log(1, 100))
+    with Writer(tmp_path) as writer:
+        FailOnce(writer, monkeypatch, 1)
+        assert Journaler(writer, ring, 0).step() == 100
+    assert journaled(tmp_path) == make_log(1, 100).tobytes()
+    assert len(list(tmp_path.glob("*.mdb"))) == 2
+
+
+def test_nothing_is_released_when_no_file_can_be_written(
+    tmp_path: Path, ring: Ring, make_log: MakeLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Producer(ring).publish(make_log(1, 100))
+    with Writer(tmp_path) as writer:
+        FailOnce(writer, monkeypatch, 2)
+        with pytest.raises(JournalError, match="planted"):
+            Journaler(writer, ring, 0).step()
+    assert ring.consumed == [0]
+
+
+def test_what_a_dead_instance_left_in_its_ring_is_appended(
+    tmp_path: Path, ring: Ring, make_log: MakeLog
+) -> None:
+    producer = Producer(ring)
+    with Writer(tmp_path, batch_records=300) as writer:
+        journaler = Journaler(writer, ring, 0)
+        producer.publish(make_log(1, 800))
+        journaler.step()
+        producer.publish(make_log(801, 500))
+        assert drain_log_ring(ring, writer) == 1000
+        assert drain_log_ring(ring, writer) == 0
+    assert journaled(tmp_path) == make_log(1, 1300).tobytes()
+
+
+def test_a_ring_that_died_while_it_was_filled_again_adds_nothing(
+    tmp_path: Path, ring: Ring, make_log: MakeLog
+) -> None:
+    with Writer(tmp_path) as writer:
+        writer.append(make_log(1, 500))
+        Producer(ring).publish(make_log(1, 200))
+        assert drain_log_ring(ring, writer) == 0
+
+
+def test_a_ring_of_another_log_is_not_drained(
+    tmp_path: Path, ring: Ring, make_log: MakeLog
+) -> None:
+    with Writer(tmp_path) as writer:
+        writer.append(make_log(1, 100))
+        Producer(ring).publish(make_log(1, 200, seed=3))
+        with pytest.raises(JournalError, match="different records"):
+            drain_log_ring(ring, writer)
+
+
+def test_a_ring_that_has_lost_records_is_not_drained(
+    tmp_path: Path, memory: Callable[[int], Any], make_log: MakeLog
+) -> None:
+    ring = Ring.create(memory(ring_bytes(64)), capacity=64, readers=0, first_position=100)
+    with Writer(tmp_path) as writer, pytest.raises(JournalError, match="no longer holds"):
+        drain_log_ring(ring, writer)
+
+
+def test_views_of_a_ring_are_in_place_and_wrap(ring: Ring, make_log: MakeLog) -> None:
+    producer, reader = Producer(ring), RingReader(ring)
+    producer.publish(make_log(1, 1000))
+    reader.advance(1000)
+    assert reader.views(10, LOG_RECORD) == []
+    with pytest.raises(SegmentError, match="not published yet"):
+        reader.advance(1)
+    reader.release()
+    producer.publish(make_log(1001, 100))
+    parts = reader.views(90, LOG_RECORD)
+    assert [len(part) for part in parts] == [24, 66]
+    assert np.concatenate(parts).tobytes() == make_log(1001, 90).tobytes()
+    with pytest.raises(SegmentError, match="dtype does not fit"):
+        reader.views(1, np.dtype("u8"))
