@@ -1,0 +1,203 @@
+"""The order book of one market: price-time priority, every operation in constant time.
+
+    orders   0  order_id    8  leaves_lots    16 cumulative_lots    24 prev   28 next   32 level
+            36  chain      40  account        44 flags              48 reserved (fees, groups)       64 bytes, a cache line
+    levels   see price_index.pxd: `lots` is the sum of leaves, `first` and `last` are the ends of the queue
+    buckets  an order's slot by its id, the others of the same bucket through `chain`                 4 bytes
+
+    bids (best first)      levels[best] ── first ──> orders[a] <── prev/next ──> orders[b] <── last
+                               │
+                           price_index_next()
+
+An order's slot is its number while it lives; 0 means none, and orders[0] and levels[0] are there to be
+written to, so that linking needs no branch. Order ids are sequence numbers: consecutive ids have consecutive
+buckets (a line of buckets serves 16 of them), and each wrap of the table has another offset, so that new
+orders do not pile up on the buckets of old ones that stay. There are at least as many buckets as orders.
+
+Invariants (book_validate): bids below asks; a level's `lots` = the sum of its orders' leaves > 0; queues
+linked both ways; every resting order is found by its id; free + resting slots = capacity.
+
+Memory: 64 + 112 + 4 to 8 bytes for each order the book can hold, whatever the prices and ids are, and two
+pages: all of it mapped and backed by book_create(). One thread at a time. Nothing here blocks, allocates or
+fails; what the caller must see to is said with each function.
+"""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from matchbox.core.bits cimport mb_likely, mb_prefetch, mb_unlikely
+from matchbox.core.price_index cimport (
+    ASK, BID, price_index, price_index_insert, price_index_next, price_index_remove, price_key, price_level, price_of,
+)
+
+ctypedef struct order:
+    uint64_t order_id
+    int64_t leaves_lots
+    int64_t cumulative_lots
+    uint32_t prev           # towards the head of the queue
+    uint32_t next           # of a free slot: the next free one
+    uint32_t level          # 0 = out of the queue (an amend under way)
+    uint32_t chain          # next slot of the same bucket
+    uint32_t account
+    uint32_t flags
+    uint64_t reserved[2]
+
+ctypedef struct book:
+    price_index prices
+    order* orders
+    uint32_t* buckets
+    uint64_t bucket_mask
+    uint32_t bucket_bits
+    uint32_t free_order
+    uint32_t count          # slots in use
+    uint32_t capacity
+    uint64_t trades         # in this market so far: the number of the last one
+    void* arena
+    size_t arena_bytes
+
+# One fill as book_fill() reports it: the maker as it is afterwards.
+ctypedef struct fill:
+    uint64_t maker_order_id
+    int64_t price
+    int64_t lots
+    int64_t maker_leaves
+    int64_t maker_cumulative
+    int64_t level_lots
+    uint32_t maker_account
+
+# Map the memory for `capacity` resting orders. Raises BadArgument, MemoryError.
+cdef int book_create(book* b, uint32_t capacity) except -1
+cdef void book_destroy(book* b) noexcept nogil
+# Bytes mapped, all in.
+cdef size_t book_memory(const book* b) noexcept nogil
+# 64-bit hash of the state; the formula is in book.pyx.
+cdef uint64_t book_hash(const book* b) noexcept nogil
+# 0, or the number of the first broken invariant (see book.pyx). Slow; for tests.
+cdef int book_validate(const book* b) noexcept nogil
+
+
+# ---- by order id -----------------------------------------------------------------------------------------
+
+cdef inline uint32_t* book_bucket(const book* b, uint64_t order_id) noexcept nogil:
+    """Where the chain of an order id begins."""
+    # An odd multiplier near 2^32 / golden ratio spreads the wraps; any would do for correctness.
+    return &b.buckets[(order_id + (order_id >> b.bucket_bits) * <uint64_t>2654435761) & b.bucket_mask]
+
+
+cdef inline uint32_t book_find(const book* b, uint64_t order_id) noexcept nogil:
+    """The slot of a live order, or 0."""
+    cdef uint32_t slot = book_bucket(b, order_id)[0]
+    while slot and mb_unlikely(b.orders[slot].order_id != order_id):
+        slot = b.orders[slot].chain
+    return slot
+
+
+cdef inline uint32_t book_new(book* b, uint64_t order_id, uint32_t account, int64_t cumulative) noexcept nogil:
+    """A slot for a new order, found by its id from now on, not queued yet.
+
+    The caller has checked that count < capacity, and that no live order has this id.
+    """
+    cdef uint32_t slot = b.free_order
+    cdef order* o = &b.orders[slot]
+    cdef uint32_t* bucket = book_bucket(b, order_id)
+    b.free_order = o.next
+    b.count += 1
+    o.order_id = order_id
+    o.cumulative_lots = cumulative
+    o.account = account
+    o.chain = bucket[0]
+    bucket[0] = slot
+    return slot
+
+
+cdef inline void book_free(book* b, uint32_t slot) noexcept nogil:
+    """Forget an order that is out of its queue."""
+    cdef order* o = &b.orders[slot]
+    cdef uint32_t* link = book_bucket(b, o.order_id)
+    while mb_unlikely(link[0] != slot):
+        link = &b.orders[link[0]].chain
+    link[0] = o.chain
+    o.next = b.free_order
+    b.free_order = slot
+    b.count -= 1
+
+
+# ---- queues ----------------------------------------------------------------------------------------------
+
+cdef inline int64_t book_queue(book* b, uint32_t slot, uint32_t side, int64_t price, int64_t leaves) noexcept nogil:
+    """Put an order that is in no queue at the end of its level's. Returns the level's total with it.
+
+    The caller has matched it first: the price does not cross.
+    """
+    cdef uint32_t number = price_index_insert(&b.prices, side, price)
+    cdef price_level* level = &b.prices.levels[number]
+    cdef order* o = &b.orders[slot]
+    o.leaves_lots = leaves
+    o.level = number
+    o.prev = level.last
+    o.next = 0
+    b.orders[level.last].next = slot
+    level.first = level.first if level.first else slot
+    level.last = slot
+    level.lots += leaves
+    return level.lots
+
+
+cdef inline int64_t book_unqueue(book* b, uint32_t slot) noexcept nogil:
+    """Take an order out of its queue. Returns what is left at the level, which goes if that is nothing."""
+    cdef order* o = &b.orders[slot]
+    cdef uint32_t number = o.level, prev = o.prev, next = o.next
+    cdef price_level* level = &b.prices.levels[number]
+    cdef int64_t lots = level.lots - o.leaves_lots
+    b.orders[prev].next = next
+    b.orders[next].prev = prev
+    level.first = level.first if prev else next
+    level.last = level.last if next else prev
+    level.lots = lots
+    o.level = 0
+    if lots == 0:
+        price_index_remove(&b.prices, number)
+    return lots
+
+
+cdef inline int64_t book_reduce(book* b, uint32_t slot, int64_t leaves) noexcept nogil:
+    """Lower what is open of an order in place (0 < leaves <= what was). Returns the level's total."""
+    cdef order* o = &b.orders[slot]
+    cdef price_level* level = &b.prices.levels[o.level]
+    level.lots -= o.leaves_lots - leaves
+    o.leaves_lots = leaves
+    return level.lots
+
+
+# ---- matching --------------------------------------------------------------------------------------------
+
+cdef inline bint book_crosses(const book* b, uint32_t side, uint64_t limit_key) noexcept nogil:
+    """Does `side` have an order at a price as good as `limit_key` (of that side) or better?"""
+    return b.prices.levels[b.prices.best[side]].key <= limit_key
+
+
+cdef inline int64_t book_fill(book* b, uint32_t side, int64_t wanted, fill* out) noexcept nogil:
+    """Fill up to `wanted` > 0 lots against the first order of `side`, which is there. Returns how many."""
+    cdef uint32_t number = b.prices.best[side]
+    cdef price_level* level = &b.prices.levels[number]
+    cdef uint32_t slot = level.first, next
+    cdef order* maker = &b.orders[slot]
+    cdef int64_t lots = wanted if wanted < maker.leaves_lots else maker.leaves_lots
+    level.lots -= lots
+    maker.leaves_lots -= lots
+    maker.cumulative_lots += lots
+    out.maker_order_id = maker.order_id
+    out.price = price_of(level)
+    out.lots = lots
+    out.maker_leaves = maker.leaves_lots
+    out.maker_cumulative = maker.cumulative_lots
+    out.maker_account = maker.account
+    out.level_lots = level.lots
+    b.trades += 1
+    if maker.leaves_lots == 0:
+        next = maker.next
+        mb_prefetch(&b.orders[next])
+        level.first = next
+        b.orders[next].prev = 0
+        if next == 0:
+            price_index_remove(&b.prices, number)
+        book_free(b, slot)
+    return lots

@@ -1,0 +1,131 @@
+"""The order book of one market: set-up, state hash and checking. Layout and operations are in book.pxd."""
+
+from matchbox.core.arena cimport arena_map, arena_unmap
+from matchbox.core.price_index cimport (
+    PRICE_INDEX_MAX_LEVELS, price_index_create, price_index_destroy, price_index_validate,
+)
+
+from matchbox.shm.errors import BadArgument
+
+if sizeof(order) != 64:
+    raise ImportError("book: an order is not one cache line")
+
+
+cdef int book_create(book* b, uint32_t capacity) except -1:
+    cdef uint32_t i
+    if not 1 <= capacity <= PRICE_INDEX_MAX_LEVELS:
+        raise BadArgument(f"bad capacity of a book: max_orders={capacity}, maximum={PRICE_INDEX_MAX_LEVELS}")
+    price_index_create(&b.prices, capacity)
+    b.bucket_bits = 4
+    while <uint64_t>1 << b.bucket_bits < capacity:
+        b.bucket_bits += 1
+    b.bucket_mask = (<uint64_t>1 << b.bucket_bits) - 1
+    b.arena_bytes = (<size_t>capacity + 1) * sizeof(order) + (b.bucket_mask + 1) * sizeof(uint32_t)
+    b.arena = NULL
+    try:
+        b.arena = arena_map(b.arena_bytes)
+    except MemoryError:
+        price_index_destroy(&b.prices)
+        raise
+    b.orders = <order*>b.arena
+    b.buckets = <uint32_t*>(b.orders + <size_t>capacity + 1)
+    b.capacity = capacity
+    b.count = 0
+    b.trades = 0
+    b.free_order = 1
+    for i in range(1, capacity):
+        b.orders[i].next = i + 1
+    return 0
+
+
+cdef void book_destroy(book* b) noexcept nogil:
+    price_index_destroy(&b.prices)
+    arena_unmap(b.arena, b.arena_bytes)
+    b.arena = NULL
+    b.arena_bytes = 0
+
+
+cdef size_t book_memory(const book* b) noexcept nogil:
+    return b.arena_bytes + b.prices.arena_bytes
+
+
+cdef inline uint64_t _mix(uint64_t state, uint64_t word) noexcept nogil:
+    state = (state ^ word) * <uint64_t>0x9E3779B97F4A7C15
+    return state ^ state >> 32
+
+
+cdef uint64_t book_hash(const book* b) noexcept nogil:
+    """mix(h, w) = x ^ x >> 32 where x = (h ^ w) * 0x9E3779B97F4A7C15 mod 2^64. h = 0; mix in the number of trades; then
+    bids, then asks: for each order from the best level on, queue order, its id, price, leaves, cumulative and account;
+    at the end of a side 2^64 - 1. So it depends on the state and on iteration order, not on where things lie in memory.
+    """
+    cdef uint64_t state = _mix(0, b.trades)
+    cdef uint32_t side, number, slot
+    cdef const price_level* level
+    cdef const order* o
+    for side in range(2):
+        number = b.prices.best[side]
+        while number:
+            level = &b.prices.levels[number]
+            slot = level.first
+            while slot:
+                o = &b.orders[slot]
+                state = _mix(state, o.order_id)
+                state = _mix(state, <uint64_t>price_of(level))
+                state = _mix(state, <uint64_t>o.leaves_lots)
+                state = _mix(state, <uint64_t>o.cumulative_lots)
+                state = _mix(state, o.account)
+                slot = o.next
+            number = price_index_next(&b.prices, number)
+        state = _mix(state, <uint64_t>-1)
+    return state
+
+
+cdef int _validate_level(const book* b, uint32_t number, uint32_t* seen) noexcept nogil:
+    cdef const price_level* level = &b.prices.levels[number]
+    cdef uint32_t slot = level.first, prev = 0
+    cdef int64_t lots = 0
+    cdef const order* o
+    while slot:
+        o = &b.orders[slot]
+        seen[0] += 1
+        if seen[0] > b.count:
+            return 21
+        if o.prev != prev or o.level != number:
+            return 22
+        if o.leaves_lots <= 0 or o.cumulative_lots < 0:
+            return 23
+        if book_find(b, o.order_id) != slot:
+            return 24
+        lots += o.leaves_lots
+        prev = slot
+        slot = o.next
+    if level.last != prev or prev == 0:
+        return 25
+    return 0 if level.lots == lots else 26
+
+
+cdef int book_validate(const book* b) noexcept nogil:
+    """0, 1 to 9 (the price index's), 21 too many orders in queues, 22 links, 23 quantities, 24 not found by id, 25 ends of
+    a queue, 26 a level's total, 27 crossed, 28 free slots. Not while an order is being matched.
+    """
+    cdef uint32_t side, number, slot, seen = 0, free = 0
+    cdef int failed = price_index_validate(&b.prices)
+    cdef const price_level* bid = &b.prices.levels[b.prices.best[BID]]
+    cdef const price_level* ask = &b.prices.levels[b.prices.best[ASK]]
+    if failed:
+        return failed
+    for side in range(2):
+        number = b.prices.best[side]
+        while number:
+            failed = _validate_level(b, number, &seen)
+            if failed:
+                return failed
+            number = price_index_next(&b.prices, number)
+    if b.prices.best[BID] and b.prices.best[ASK] and price_of(bid) >= price_of(ask):
+        return 27
+    slot = b.free_order
+    while slot and free <= b.capacity:
+        free += 1
+        slot = b.orders[slot].next
+    return 0 if seen == b.count and free + seen == b.capacity else 28
