@@ -163,10 +163,7 @@ enum mb_event_flag {
 typedef struct mb_event {
     uint64_t sequence;          /* log record that caused it */
     uint64_t order_id;          /* the order concerned; TRADE: the taker's */
-    union {
-        uint64_t maker_order_id;        /* TRADE */
-        int64_t previous_price_ticks;   /* AMENDED */
-    };
+    uint64_t maker_order_id;    /* TRADE */
     uint64_t trade_id;          /* TRADE: number of the trade in its market, from 1 */
     int64_t price_ticks;        /* TRADE: the maker's price; else the order's (0: market order) */
     int64_t quantity_lots;      /* TRADE: filled; ACCEPTED, AMENDED: total; CANCELED, EXPIRED: taken off */
@@ -176,7 +173,10 @@ typedef struct mb_event {
         int64_t maker_leaves_lots;      /* TRADE */
         int64_t previous_level_lots;    /* AMENDED: now left at the previous price, this order not counted */
     };
-    int64_t maker_cumulative_lots;      /* TRADE */
+    union {
+        int64_t maker_cumulative_lots;  /* TRADE */
+        int64_t previous_price_ticks;   /* AMENDED */
+    };
     int64_t level_lots;         /* quantity now at price_ticks on the side where it rests (TRADE: the maker's) */
     int64_t fee;                /* reserved for the ledger: 0 */
     int64_t maker_fee;          /* reserved for the ledger: 0 */

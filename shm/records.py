@@ -3,7 +3,8 @@
 COMMAND is what a session sends and what the log holds (MARKET_RECORD and NAMED_RECORD are other views
 of the same 128 bytes, for definitions); EVENT is what a matcher says; REPORT what a session is told;
 MARKET_DATA what everybody may read. All little-endian, 128 bytes, without padding; fields that share
-bytes (`maker_order_id` and `previous_price_ticks`, ...) are unions in C.
+bytes (`maker_leaves_lots` and `previous_level_lots`, ...) are unions in C, and here two names of one
+field: titles, since a dtype with overlapping fields loses its layout whenever an array is copied.
 """
 
 from enum import IntEnum, IntFlag
@@ -22,21 +23,6 @@ _PREFIX = [
     ("kind", "u1"),
     ("reserved", "u1"),
 ]
-
-
-def _with_unions(fields: list[tuple[str, str]], unions: dict[str, str]) -> np.dtype[Any]:
-    """A packed dtype of `fields`, and for each (alias, field) of `unions` an alias at the field's place."""
-    packed = np.dtype(fields)
-    assert packed.fields is not None
-    names, formats = list(packed.names or ()), [packed.fields[n][0] for n in packed.names or ()]
-    offsets = [packed.fields[n][1] for n in names]
-    for alias, name in unions.items():
-        names.append(alias)
-        formats.append(np.dtype("<u8" if alias.endswith(("_id", "position")) else "<i8"))
-        offsets.append(packed.fields[name][1])
-    return np.dtype(
-        {"names": names, "formats": formats, "offsets": offsets, "itemsize": packed.itemsize}
-    )
 
 
 COMMAND = np.dtype(
@@ -94,7 +80,7 @@ NAMED_RECORD = np.dtype(
     ]
 )
 
-EVENT = _with_unions(
+EVENT = np.dtype(
     [
         ("sequence", "<u8"),
         ("order_id", "<u8"),
@@ -104,8 +90,8 @@ EVENT = _with_unions(
         ("quantity_lots", "<i8"),
         ("leaves_lots", "<i8"),
         ("cumulative_lots", "<i8"),
-        ("maker_leaves_lots", "<i8"),
-        ("maker_cumulative_lots", "<i8"),
+        (("previous_level_lots", "maker_leaves_lots"), "<i8"),
+        (("previous_price_ticks", "maker_cumulative_lots"), "<i8"),
         ("level_lots", "<i8"),
         ("fee", "<i8"),
         ("maker_fee", "<i8"),
@@ -118,16 +104,15 @@ EVENT = _with_unions(
         ("side", "u1"),
         ("flags", "u1"),
         ("reserved", "V3"),
-    ],
-    {"previous_price_ticks": "maker_order_id", "previous_level_lots": "maker_leaves_lots"},
+    ]
 )
 
-REPORT = _with_unions(
+REPORT = np.dtype(
     [
         ("sequence", "<u8"),
         ("timestamp_ns", "<u8"),
         ("order_id", "<u8"),
-        ("trade_id", "<u8"),
+        (("command_position", "trade_id"), "<u8"),
         ("price_ticks", "<i8"),
         ("quantity_lots", "<i8"),
         ("leaves_lots", "<i8"),
@@ -143,8 +128,7 @@ REPORT = _with_unions(
         ("assurance", "u1"),
         ("reserved", "V2"),
         ("client_order_id", "S36"),
-    ],
-    {"command_position": "trade_id"},
+    ]
 )
 
 MARKET_DATA = np.dtype(
