@@ -195,7 +195,7 @@ static inline void mb_producer_attach(mb_producer *producer, mb_ring *ring) {
     producer->slots = (uint8_t *)ring + MB_RING_SLOTS_OFFSET;
     producer->mask = ring->header.capacity - 1;
     producer->record_size = ring->header.record_size;
-    producer->readers = ring->header.readers;
+    producer->readers = ring->header.readers < MB_RING_READERS ? ring->header.readers : MB_RING_READERS;
     producer->position = mb_load_acquire(&ring->producer.value);
     producer->gate = mb_gate(ring, producer->readers, producer->position, producer->mask + 1);
 }

@@ -181,7 +181,6 @@ cdef class Producer:
         self.ring = ring
         mb_producer_attach(&self.c_producer, ring.ring)
         self.c_producer.mask, self.c_producer.record_size = ring._capacity - 1, ring._record_size
-        self.c_producer.readers = _readers(ring)
 
     @property
     def position(self):
