@@ -1,9 +1,9 @@
 """The order book of one market: price-time priority, every operation in constant time.
 
-    orders   0  order_id    8  leaves_lots    16 cumulative_lots    24 prev   28 next   32 level
-            36  chain      40  account        44 flags              48 reserved (fees, groups)       64 bytes, a cache line
+    orders    0 order_id   8 leaves_lots   16 cumulative_lots   24 prev   28 next   32 level
+             36 chain     40 account       44 flags             48 reserved (fees, groups)    64 bytes, a cache line
     levels   see price_index.pxd: `lots` is the sum of leaves, `first` and `last` are the ends of the queue
-    buckets  an order's slot by its id, the others of the same bucket through `chain`                 4 bytes
+    buckets  an order's slot by its id, the others of the same bucket through `chain`         4 bytes
 
     bids (best first)      levels[best] ── first ──> orders[a] <── prev/next ──> orders[b] <── last
                                │

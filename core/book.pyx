@@ -55,9 +55,11 @@ cdef inline uint64_t _mix(uint64_t state, uint64_t word) noexcept nogil:
 
 
 cdef uint64_t book_hash(const book* b) noexcept nogil:
-    """mix(h, w) = x ^ x >> 32 where x = (h ^ w) * 0x9E3779B97F4A7C15 mod 2^64. h = 0; mix in the number of trades; then
-    bids, then asks: for each order from the best level on, queue order, its id, price, leaves, cumulative and account;
-    at the end of a side 2^64 - 1. So it depends on the state and on iteration order, not on where things lie in memory.
+    """mix(h, w) = x ^ x >> 32 where x = (h ^ w) * 0x9E3779B97F4A7C15 mod 2^64.
+
+    h = 0; mix in the number of trades; then bids, then asks: for each order from the best level on, in queue order,
+    its id, price, leaves, cumulative and account; at the end of a side 2^64 - 1. So it depends on the state and on
+    iteration order, not on where things lie in memory.
     """
     cdef uint64_t state = _mix(0, b.trades)
     cdef uint32_t side, number, slot
@@ -106,8 +108,8 @@ cdef int _validate_level(const book* b, uint32_t number, uint32_t* seen) noexcep
 
 
 cdef int book_validate(const book* b) noexcept nogil:
-    """0, 1 to 9 (the price index's), 21 too many orders in queues, 22 links, 23 quantities, 24 not found by id, 25 ends of
-    a queue, 26 a level's total, 27 crossed, 28 free slots. Not while an order is being matched.
+    """0, or: 1 to 9 the price index's, 21 too many orders in queues, 22 links, 23 quantities, 24 not found by id,
+    25 ends of a queue, 26 a level's total, 27 crossed, 28 free slots. Not while an order is being matched.
     """
     cdef uint32_t side, number, slot, seen = 0, free = 0
     cdef int failed = price_index_validate(&b.prices)

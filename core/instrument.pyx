@@ -49,15 +49,15 @@ cdef uint16_t instrument_check_scales(const mb_market_record* record, uint8_t ba
     cdef int power = <int>record.tick_scale + base_scale - quote_scale
     cdef mb_wide left = <mb_wide>record.tick_mantissa * <mb_wide>record.lot_units
     cdef mb_wide right = <mb_wide>record.notional_units
-    cdef int i
+    cdef int _
     if base_scale > 18 or quote_scale > 18 or record.tick_scale > 18:
         return MB_BAD_DEFINITION
     # Divide the side that has the power of ten too much; a remainder means "not a whole number of units".
-    for i in range(power):
+    for _ in range(power):
         if left % 10:
             return MB_BAD_DEFINITION
         left //= 10
-    for i in range(-power):
+    for _ in range(-power):
         if right % 10:
             return MB_BAD_DEFINITION
         right //= 10

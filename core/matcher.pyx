@@ -696,6 +696,7 @@ cdef int64_t _poll(void* state) noexcept nogil:
     cdef matcher_agent* a = <matcher_agent*>state
     cdef uint64_t ready = mb_reader_ready(&a.log, POLL_RECORDS), done = 0, events
     cdef const mb_record* record
+    cdef matcher_status status = DONE
     cdef event_room room
     if ready == 0:
         return 0
@@ -712,7 +713,8 @@ cdef int64_t _poll(void* state) noexcept nogil:
             _ahead(&a.core, <const mb_record*>mb_reader_slot(&a.log, done + AHEAD_BUCKET),
                    <const mb_record*>mb_reader_slot(&a.log, done + AHEAD_ORDER),
                    <const mb_record*>mb_reader_slot(&a.log, done + AHEAD_LINKS))
-        if not _live(a, record, &room):
+        status = _live(a, record, &room)
+        if status != DONE:
             break
         done += 1
     events = room.position - a.events.position
@@ -721,23 +723,24 @@ cdef int64_t _poll(void* state) noexcept nogil:
     if done:
         mb_reader_advance(&a.log, done)
         mb_release(&a.log)
-    return <int64_t>(done + events)
+    # Counting for a fill-or-kill shows in neither, but must not look idle.
+    return <int64_t>(done + events) + (status == MORE)
 
 
-cdef inline bint _live(matcher_agent* a, const mb_record* record, event_room* room) noexcept nogil:
-    """One log record, if it concerns this matcher. False: not complete, come again."""
+cdef inline matcher_status _live(matcher_agent* a, const mb_record* record, event_room* room) noexcept nogil:
+    """One log record, if it concerns this matcher."""
     cdef market* place
     if record.reject != 0:
-        return True
+        return DONE
     if MB_NEW_ORDER <= record.kind <= MB_AMEND_ORDER:
         if _market(&a.core, record.market) == NULL:
-            return True
-        return matcher_step(&a.core, record, record.sequence, room) == DONE
+            return DONE
+        return matcher_step(&a.core, record, record.sequence, room)
     if record.kind == MB_ADD_MARKET:
         place = _market(&a.core, record.market)
         if place != NULL and not _open(place, <const mb_market_record*>record):
             a.refused_markets += 1
-    return True
+    return DONE
 
 
 cdef class MatcherAgent(Agent):

@@ -9,9 +9,9 @@ highest bid, the lowest ask. It knows nothing of orders; the book and market dep
              child only are left out (path compression), so a tree of n levels has at most n - 1 nodes,
              whatever the prices are, and a lookup takes at most 10 steps, 2 to 4 in a dense book
 
-    level  0  key       8  lots     16 first   20 last    24 parent   28 side      32 bytes; the caller's: lots, first, last
-    node   0  child[16] of 4 bytes                                                 64 bytes, a cache line
-    meta   0  prefix    8  parent   12 bitmap  14 position  15 shift               16 bytes, beside each node
+    level    0 key     8 lots    16 first   20 last      24 parent  28 side   32 bytes; lots, first, last: the caller's
+    node     0 child[16] of 4 bytes                                           64 bytes, a cache line
+    meta     0 prefix  8 parent  12 bitmap  14 position  15 shift             16 bytes, beside each node
 
     child    0 = none, a level's number, or PRICE_NODE | shift << 25 | a node's number: a descent reads one cache
              line a step and never a node's meta

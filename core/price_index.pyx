@@ -70,7 +70,8 @@ cdef int _validate_child(const price_index* index, uint32_t side, uint32_t paren
         levels[0] += 1
         if index.levels[child].parent != parent or index.levels[child].side != side:
             return 5
-    if parent and (key >> above.shift >> 4 << above.shift << 4 != above.prefix or (key >> above.shift & 15) != position):
+    if parent and (key >> above.shift >> 4 << above.shift << 4 != above.prefix
+                   or (key >> above.shift & 15) != position):
         return 6
     return 0
 

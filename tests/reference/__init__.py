@@ -1,0 +1,1 @@
+"""Plain Python models that the fast code is compared with."""
