@@ -12,6 +12,7 @@ Environment:
 """
 
 import os
+import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -66,21 +67,26 @@ def link_tree() -> None:
 
 def extensions() -> list[Extension]:
     """One extension per .pyx, named by its install name."""
+    sources = {
+        ".".join(("matchbox", *source.relative_to(ROOT).with_suffix("").parts)): source
+        for part in PARTS
+        for source in sorted((ROOT / part).rglob("*.pyx"))
+    }
+    # Benchmarks run from a checkout; their compiled parts lie beside them and go into no wheel.
+    if "bdist_wheel" not in sys.argv:
+        for source in sorted((ROOT / "benchmarks").glob("*.pyx")):
+            sources[f"benchmarks.{source.stem}"] = source
     headers = [str(h.relative_to(ROOT)) for h in sorted((ROOT / "shm").glob("*.h"))]
-    found = []
-    for part in PARTS:
-        for source in sorted((ROOT / part).rglob("*.pyx")):
-            relative = source.relative_to(ROOT)
-            found.append(
-                Extension(
-                    ".".join(("matchbox", *relative.with_suffix("").parts)),
-                    [str(relative)],
-                    include_dirs=["shm"],
-                    depends=headers,
-                    extra_compile_args=COMPILE_ARGS,
-                )
-            )
-    return found
+    return [
+        Extension(
+            name,
+            [str(source.relative_to(ROOT))],
+            include_dirs=["shm"],
+            depends=headers,
+            extra_compile_args=COMPILE_ARGS,
+        )
+        for name, source in sources.items()
+    ]
 
 
 link_tree()
@@ -88,7 +94,7 @@ setup(
     version=VERSION,
     # A src layout whose src is generated: everything below matchbox/ is found there.
     packages=find_packages(TREE),
-    package_dir={"": TREE},
+    package_dir={"": TREE, "benchmarks": "benchmarks"},
     package_data={"": ["py.typed", "*.pyi", "*.pxd", "*.h", "*.c", "*.toml"]},
     include_package_data=False,
     ext_modules=cythonize(
