@@ -29,9 +29,9 @@ cdef void index_free(index64* index) noexcept
 cdef inline uint64_t index_mix(uint64_t key) noexcept nogil:
     # The finaliser of MurmurHash3: every input bit reaches every output bit.
     key ^= key >> 33
-    key *= 0xFF51AFD7ED558CCD
+    key *= 0xFF51AFD7ED558CCDULL
     key ^= key >> 33
-    key *= 0xC4CEB9FE1A85EC53
+    key *= 0xC4CEB9FE1A85EC53ULL
     return key ^ (key >> 33)
 
 

@@ -44,7 +44,7 @@ ctypedef struct publisher:
     report_slot* slot_table
     uint16_t* slot_of       # by session
     uint8_t* market_source  # by market
-    depth_writer* depths    # by market
+    depth_writer** depths   # by market
     subscription* subscriptions
     live_orders orders
     uint64_t events

@@ -20,7 +20,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from matchbox.core.agent cimport Agent
-from matchbox.core.depth cimport DepthTable, depth_best, depth_set, depth_trade, depth_writer
+from matchbox.core.depth cimport DepthTable, depth_best, depth_set, depth_show, depth_trade, depth_writer
 from matchbox.core.orders cimport (
     live_order, orders_add, orders_allocate, orders_find, orders_free, orders_remove
 )
@@ -145,10 +145,9 @@ cdef void _tell_refused(publisher* p, const mb_record* record, const mb_event* e
 
 cdef inline void _level(publisher* p, const mb_record* record, depth_writer* depth, uint8_t side,
                         int64_t price, int64_t quantity) noexcept nogil:
-    """A level's new quantity: into the depth table first, then into the ring (depth.h says why)."""
+    """A level's new quantity: into the full depth, into the ring, into the top (depth.h says why in this order)."""
     cdef mb_market_data change
-    if depth_set(depth, side, price, quantity, record.sequence, record.timestamp_ns):
-        p.best_moved = 1
+    depth_set(depth, side, price, quantity)
     memset(&change, 0, sizeof(mb_market_data))
     change.kind = MB_MD_LEVEL
     change.sequence = record.sequence
@@ -159,6 +158,8 @@ cdef inline void _level(publisher* p, const mb_record* record, depth_writer* dep
     change.quantity_lots = quantity
     change.update = depth.update
     mb_lossy_publish(&p.market_data, &change)
+    if depth_show(depth, side, price, quantity, record.sequence, record.timestamp_ns):
+        p.best_moved = 1
 
 
 cdef void _trade(publisher* p, const mb_record* record, depth_writer* depth, const mb_event* event) noexcept nogil:
@@ -208,7 +209,7 @@ cdef void _on_trade(publisher* p, const mb_record* record, const mb_event* event
 
 
 cdef void _on_event(publisher* p, const mb_record* record, const mb_event* event) noexcept nogil:
-    cdef depth_writer* depth = &p.depths[record.market] if record.reject == 0 else NULL
+    cdef depth_writer* depth = p.depths[record.market] if record.reject == 0 else NULL
     cdef live_order* order
     p.events += 1
     if event.kind == MB_TRADE:
@@ -464,7 +465,7 @@ cdef class Publisher(Agent):
         p.slot_table = <report_slot*>calloc(slots, sizeof(report_slot))
         p.slot_of = <uint16_t*>calloc(max_sessions + 1, sizeof(uint16_t))
         p.market_source = <uint8_t*>calloc(max_markets + 1, 1)
-        p.depths = <depth_writer*>calloc(max_markets + 1, sizeof(depth_writer))
+        p.depths = <depth_writer**>calloc(max_markets + 1, sizeof(depth_writer*))
         p.subscriptions = <subscription*>calloc(max_subscriptions, sizeof(subscription))
         if not (p.slot_table and p.slot_of and p.market_source and p.depths and p.subscriptions):
             raise MemoryError(f"publisher: sessions={max_sessions}, markets={max_markets}")
@@ -491,7 +492,7 @@ cdef class Publisher(Agent):
                 f"matcher={matcher}, matchers={self.state.source_count - 1}"
             )
         self.state.market_source[market] = <uint8_t>matcher
-        self.state.depths[market] = depth.writer
+        self.state.depths[market] = &depth.writer
         self._kept[4][market] = depth
 
     def open_session(self, uint32_t slot, Ring commands not None, Ring reports not None):

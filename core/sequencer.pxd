@@ -81,5 +81,7 @@ ctypedef struct sequencer:
 cdef class Sequencer(Agent):
     cdef sequencer state
     cdef list _kept
-    cdef object _symbols
     cdef readonly uint64_t replayed
+
+    cdef session_slot* _slot(self, uint32_t slot) except NULL
+    cdef _write_mark(self, uint8_t kind, uint64_t epoch)

@@ -27,7 +27,7 @@ import numpy as np
 
 from matchbox.core.agent cimport Agent
 from matchbox.core.index cimport index_mix
-from matchbox.core.instrument cimport instrument_check, instrument_from_record
+from matchbox.core.instrument cimport instrument_check, instrument_check_scales, instrument_from_record
 from matchbox.core.orders cimport (
     live_order, orders_add, orders_allocate, orders_find, orders_find_client, orders_free, orders_remove
 )
@@ -212,7 +212,8 @@ cdef uint16_t _decide_definition(sequencer* s, mb_record* record) noexcept nogil
     if market.base_asset > s.max_assets or market.quote_asset > s.max_assets \
             or not s.asset_scales[market.base_asset] or not s.asset_scales[market.quote_asset]:
         return MB_BAD_DEFINITION
-    return MB_NONE
+    return instrument_check_scales(market, s.asset_scales[market.base_asset] - 1,
+                                   s.asset_scales[market.quote_asset] - 1)
 
 
 cdef uint32_t _session_named(const sequencer* s, const char* name) noexcept nogil:
@@ -605,7 +606,6 @@ cdef class Sequencer(Agent):
             raise BadArgument(f"too many matchers: matchers={len(events)}, maximum={MAX_SOURCES}")
         self.name = "sequencer"
         self._kept = [log, ledger, events, [None] * slots]
-        self._symbols = {}
         mb_producer_attach(&s.log, log.ring)
         mb_producer_attach(&s.ledger, ledger.ring)
         for i in range(len(events)):

@@ -1,9 +1,9 @@
-"""The board: one small segment where the processes of an instance show themselves and wake each other.
+"""The board: a small segment where an instance's processes show themselves and wake each other.
 
         0  header       magic, layout version, epoch, state of the instance, supervisor
       128  bells        one park word of 128 bytes a process: others ring it after publishing for it
      4224  processes    one row of 128 bytes a process: name, pid, core, idle strategy
-     8320  agents       one row of 128 bytes an agent: name, process, work and position, written by its loop
+     8320  agents       one row of 128 bytes an agent: name, process, work, position; written by its loop
 
 Everything but the bells is for people (`matchbox status`): plain counters, no ordering promised.
 """
@@ -61,7 +61,8 @@ class Board:
 
     def __init__(self, buffer: Any) -> None:
         if len(memoryview(buffer)) < BOARD_BYTES:
-            raise SegmentError(f"not a board: bytes={len(memoryview(buffer))}, needed={BOARD_BYTES}")
+            size = len(memoryview(buffer))
+            raise SegmentError(f"not a board: bytes={size}, needed={BOARD_BYTES}")
         self.buffer = buffer
         self._header: NDArray[Any] = np.frombuffer(buffer, _HEADER, 1)
         self.processes: NDArray[Any] = np.frombuffer(buffer, _PROCESS, PROCESSES, PROCESSES_OFFSET)
@@ -82,10 +83,10 @@ class Board:
     def attach(cls, buffer: Any) -> "Board":
         """The board somebody laid out. Raises SegmentError if it is none of ours."""
         board = cls(buffer)
-        if board._header["magic"][0] != MAGIC or board._header["layout_version"][0] != LAYOUT_VERSION:
+        magic, version = (int(board._header[name][0]) for name in ("magic", "layout_version"))
+        if (magic, version) != (MAGIC, LAYOUT_VERSION):
             raise SegmentError(
-                f"not a board of this version: magic={int(board._header['magic'][0]):#x}, "
-                f"layout_version={int(board._header['layout_version'][0])}"
+                f"not a board of this version: magic={magic:#x}, layout_version={version}"
             )
         return board
 

@@ -89,10 +89,8 @@ class ControlClient:
             self._socket.close()
             raise EngineDown(f"no exchange answers at {path}: {error.strerror or error}") from None
 
-    def ask(
-        self, kind: RequestKind, **fields: Any
-    ) -> tuple[np.void, list[int], NDArray[np.void]]:
-        """The reply, its descriptors and the records behind it. Raises SessionError if it was refused."""
+    def ask(self, kind: RequestKind, **fields: Any) -> tuple[np.void, list[int], NDArray[np.void]]:
+        """The reply, its descriptors and the records behind it. Raises SessionError if refused."""
         try:
             self._socket.send(request(kind, **fields))
             data, fds, _, _ = socket.recv_fds(self._socket, MAX_PACKET, 8)

@@ -8,6 +8,7 @@
  *      384  started              number of the last change whose write to `levels` has begun
  *      512  version              seqlock of `top`: odd while it is written
  *      640  top                  the best MB_DEPTH_TOP levels of each side, after every change
+ *     1408  reach                places of `levels` that were ever used, of either side
  *     4096  levels               bids[capacity], then asks[capacity]; quantity 0 = unused place
  *
  * Two ways to read:
@@ -15,10 +16,12 @@
  *  - the top: copy it between two equal, even reads of `version`. The writer holds it for some ten
  *    nanoseconds, so a retry or two is enough whatever the rate.
  *  - the whole: at a million changes a second no reader finds `levels` at rest, so it does not try to. Every
- *    change is written to `levels` first and then published in the market-data ring, with the absolute quantity
- *    of its level. A reader notes the ring's position, copies `levels` as they are, reads `started`, and then
- *    redoes the ring's changes from the noted position up to that number. What a change had done to the copy,
- *    in whole or in part, is overwritten by its redo: the result is the book right after that change.
+ *    change is written to `levels` first, then published in the market-data ring, with the absolute quantity of
+ *    its level, and then shown in `top`. A reader notes the ring's position, then `reach`, copies so much of
+ *    `levels` as it is, reads `started`, waits until `top` has that number, and redoes the ring's changes from
+ *    the noted position up to it. What a change had done to the copy, in whole or in part, is overwritten by
+ *    its redo: the result is the book right after that change. (A place beyond the `reach` that was read was
+ *    first used by a change that is redone. What lies in the ring before the noted position is in the copy.)
  */
 #ifndef MATCHBOX_DEPTH_H
 #define MATCHBOX_DEPTH_H
@@ -71,13 +74,15 @@ typedef struct mb_depth {
     mb_position started;
     mb_position version;
     mb_depth_top top;
-    uint8_t reserved_end[MB_DEPTH_LEVELS_OFFSET - 640 - sizeof(mb_depth_top)];
+    mb_position reach;
+    uint8_t reserved_end[MB_DEPTH_LEVELS_OFFSET - 1536];
 } mb_depth;
 MB_STATIC_ASSERT(offsetof(mb_depth, definition) == 128, "layout");
 MB_STATIC_ASSERT(offsetof(mb_depth, base) == 256, "layout");
 MB_STATIC_ASSERT(offsetof(mb_depth, started) == 384, "layout");
 MB_STATIC_ASSERT(offsetof(mb_depth, version) == 512, "layout");
 MB_STATIC_ASSERT(offsetof(mb_depth, top) == 640, "layout");
+MB_STATIC_ASSERT(offsetof(mb_depth, reach) == 1408, "layout");
 MB_STATIC_ASSERT(sizeof(mb_depth) == MB_DEPTH_LEVELS_OFFSET, "layout");
 
 static inline uint64_t mb_depth_bytes(uint64_t capacity) {
@@ -97,12 +102,15 @@ static inline void mb_depth_end(mb_depth *depth) {
     mb_store_release(&depth->version.value, depth->version.value + 1); /* the content before the even version */
 }
 
-/* Writer: put a level into its place of `levels`; the change's number goes first. */
-static inline void mb_depth_put(mb_depth *depth, mb_level *place, uint64_t update, int64_t price, int64_t quantity) {
+/* Writer: put a level into place `place` of its side; the change's number goes first. */
+static inline void mb_depth_put(mb_depth *depth, int side, uint32_t place, uint64_t update, int64_t price,
+                                int64_t quantity) {
+    mb_level *level = mb_depth_levels(depth, side) + place;
     mb_store_relaxed(&depth->started.value, update);
-    mb_fence_release(); /* the number before what it announces */
-    mb_store_relaxed((uint64_t *)&place->price_ticks, (uint64_t)price);
-    mb_store_relaxed((uint64_t *)&place->quantity_lots, (uint64_t)quantity);
+    if (place >= depth->reach.value) mb_store_relaxed(&depth->reach.value, (uint64_t)place + 1);
+    mb_fence_release(); /* number and reach before what they announce */
+    mb_store_relaxed((uint64_t *)&level->price_ticks, (uint64_t)price);
+    mb_store_relaxed((uint64_t *)&level->quantity_lots, (uint64_t)quantity);
 }
 
 /* Reader: copy `top`; 0 if it was being written (try again). */

@@ -44,10 +44,11 @@ cdef extern from "depth.h" nogil:
         mb_position started
         mb_position version
         mb_depth_top top
+        mb_position reach
 
     uint64_t mb_depth_bytes(uint64_t capacity)
     mb_level* mb_depth_levels(mb_depth* depth, int side)
     void mb_depth_begin(mb_depth* depth)
     void mb_depth_end(mb_depth* depth)
-    void mb_depth_put(mb_depth* depth, mb_level* place, uint64_t update, int64_t price, int64_t quantity)
+    void mb_depth_put(mb_depth* depth, int side, uint32_t place, uint64_t update, int64_t price, int64_t quantity)
     int mb_depth_read_top(const mb_depth* depth, mb_depth_top* out)

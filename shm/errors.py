@@ -58,7 +58,7 @@ class Lapped(SessionError):
 class JournalError(MatchboxError):
     """The journal cannot be read or written.
 
-    `sequence` is the first log record that it concerns (everything before it is sound), 0 if none is.
+    `sequence` is the first log record that it concerns (all before it is sound), 0 if none is.
     """
 
     def __init__(self, text: str, sequence: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""A market as its clients see it: decimals at the edge, ticks and lots inside, converted exactly."""
+"""A market as its clients see it: decimals outside, ticks and lots inside, converted exactly."""
 
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation

@@ -1,14 +1,14 @@
 """NumPy dtypes of the records in records.h.
 
-COMMAND is what a session sends and what the log holds (MARKET_RECORD and NAMED_RECORD are other views
-of the same 128 bytes, for definitions); EVENT is what a matcher says; REPORT what a session is told;
-MARKET_DATA what everybody may read. All little-endian, 128 bytes, without padding; fields that share
-bytes (`maker_leaves_lots` and `previous_level_lots`, ...) are unions in C, and here two names of one
-field: titles, since a dtype with overlapping fields loses its layout whenever an array is copied.
+COMMAND is what a session sends and what the log holds (MARKET_RECORD and NAMED_RECORD are other
+views of the same 128 bytes, for definitions); EVENT is what a matcher says; REPORT what a session
+is told; MARKET_DATA what everybody may read. All little-endian, 128 bytes, without padding; fields
+that share bytes (`maker_leaves_lots` and `previous_level_lots`, ...) are unions in C, and here two
+names of one field: titles, since a dtype with overlapping fields loses its layout whenever an array
+is copied.
 """
 
 from enum import IntEnum, IntFlag
-from typing import Any
 
 import numpy as np
 

@@ -1,0 +1,9 @@
+from typing import Any
+
+class DepthTable:
+    buffer: Any
+    def __init__(self, buffer: Any) -> None: ...
+    @property
+    def market(self) -> int: ...
+    @property
+    def update(self) -> int: ...
