@@ -7,8 +7,10 @@ symlinks under build/, and setuptools, pytest and mypy are all pointed at that s
 place, so there is exactly one import name everywhere.
 
 Environment:
-    MATCHBOX_MARCH   value for -march (default "native": Matchbox is built on the host that
-                     runs it; say x86-64-v2 or so for a wheel that travels)
+    MATCHBOX_MARCH        value for -march (default "native": Matchbox is built on the host that
+                          runs it; say x86-64-v2 or so for a wheel that travels)
+    MATCHBOX_EXTENSIONS   "none" compiles nothing: `make` installs in editable mode first, which
+                          takes a second, and then compiles in place only what has changed
 """
 
 import os
@@ -22,6 +24,7 @@ ROOT = Path(__file__).parent
 TREE = "build/tree"
 PARTS = ("core", "shm", "persistence", "gateway", "tools")
 VERSION = "0.1.0"
+IN_PLACE = "build_ext" in sys.argv
 COMPILE_ARGS = [
     "-O3",
     f"-march={os.environ.get('MATCHBOX_MARCH', 'native')}",
@@ -67,13 +70,15 @@ def link_tree() -> None:
 
 def extensions() -> list[Extension]:
     """One extension per .pyx, named by its install name."""
+    if os.environ.get("MATCHBOX_EXTENSIONS") == "none":
+        return []
     sources = {
         ".".join(("matchbox", *source.relative_to(ROOT).with_suffix("").parts)): source
         for part in PARTS
         for source in sorted((ROOT / part).rglob("*.pyx"))
     }
     # Benchmarks run from a checkout; their compiled parts lie beside them and go into no wheel.
-    if "bdist_wheel" not in sys.argv:
+    if IN_PLACE:
         for source in sorted((ROOT / "benchmarks").glob("*.pyx")):
             sources[f"benchmarks.{source.stem}"] = source
     headers = [str(h.relative_to(ROOT)) for h in sorted((ROOT / "shm").glob("*.h"))]
@@ -92,9 +97,10 @@ def extensions() -> list[Extension]:
 link_tree()
 setup(
     version=VERSION,
-    # A src layout whose src is generated: everything below matchbox/ is found there.
+    # A src layout whose src is generated: everything below matchbox/ is found there. It is the only
+    # entry but in place, so that an editable install is one .pth line.
     packages=find_packages(TREE),
-    package_dir={"": TREE, "benchmarks": "benchmarks"},
+    package_dir={"": TREE} | ({"benchmarks": "benchmarks"} if IN_PLACE else {}),
     package_data={"": ["py.typed", "*.pyi", "*.pxd", "*.h", "*.c", "*.toml"]},
     include_package_data=False,
     ext_modules=cythonize(

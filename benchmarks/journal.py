@@ -24,14 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import report
 from matchbox.persistence import journal
 from matchbox.persistence.journal import Reader, Writer
 from matchbox.persistence.journaler import Journaler
 from matchbox.shm.records import LOG_RECORD
 from matchbox.shm.ring import Producer, Ring, ring_bytes
-from numpy.typing import NDArray
-
-from benchmarks import report
 
 CAPACITY = 1 << 18
 TICK_SECONDS = 0.0005

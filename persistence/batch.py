@@ -26,9 +26,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from matchbox.shm.errors import BadArgument, JournalError
 from matchbox.shm.records import LOG_RECORD, Kind
-from numpy.typing import NDArray
 
 MAGIC = int.from_bytes(b"MBJRNL01", "little")
 VERSION = 1

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import lmdb
+
 from matchbox.shm.errors import JournalError
 
 # Address space only, nothing is allocated: more than any file may have (see MAX_FILE_BYTES).

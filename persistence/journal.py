@@ -16,6 +16,8 @@ from typing import Any, Self, TypeVar
 
 import lmdb
 import numpy as np
+from numpy.typing import NDArray
+
 from matchbox.persistence import files
 from matchbox.persistence.batch import (
     NO_HASH,
@@ -27,7 +29,6 @@ from matchbox.persistence.batch import (
 from matchbox.persistence.files import Environment
 from matchbox.shm.errors import BadArgument, JournalError
 from matchbox.shm.records import LOG_RECORD
-from numpy.typing import NDArray
 
 BATCH_RECORDS = 32768
 FILE_BYTES = 4 << 30

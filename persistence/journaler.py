@@ -8,11 +8,12 @@ it on a thread of its own.
 import time
 from typing import Any
 
+from numpy.typing import NDArray
+
 from matchbox.persistence.journal import Writer
 from matchbox.shm.errors import JournalError
 from matchbox.shm.records import LOG_RECORD
 from matchbox.shm.ring import Reader, Ring
-from numpy.typing import NDArray
 
 
 class Journaler:

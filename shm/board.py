@@ -3,7 +3,7 @@
         0  header       magic, layout version, epoch, state of the instance, supervisor
       128  bells        one park word of 128 bytes a process: others ring it after publishing for it
      4224  processes    one row of 128 bytes a process: name, pid, core, idle strategy
-     8320  agents       one row of 128 bytes an agent: name, process, work, position; written by its loop
+     8320  agents       one row of 128 bytes an agent: name, process, work, position; by its loop
 
 Everything but the bells is for people (`matchbox status`): plain counters, no ordering promised.
 """

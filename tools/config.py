@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
+
 from matchbox.shm.errors import ConfigError
 from matchbox.shm.records import LOG_RECORD, MARKET_RECORD, NAMED_RECORD, Kind
 from matchbox.tools.settings import ARRAYS, SECTIONS, Key, Wrong
 from matchbox.tools.toml_lines import key_lines
-from numpy.typing import NDArray
 
 DEMO = Path(__file__).parent / "demo.toml"
 MAX_PRICE_TICKS = (1 << 40) - 1  # MB_MAX_PRICE_TICKS

@@ -4,8 +4,9 @@ import random
 from typing import Any
 
 import numpy as np
-from matchbox.shm.records import COMMAND, Flag, Kind, OrderType, Side, TimeInForce
 from numpy.typing import NDArray
+
+from matchbox.shm.records import COMMAND, Flag, Kind, OrderType, Side, TimeInForce
 
 
 def new(

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from matchbox.core.instrument import market_record
 from matchbox.shm.errors import BadArgument
 

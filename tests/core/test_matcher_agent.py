@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from matchbox.core.instrument import market_record
 from matchbox.core.matcher import Matcher, MatcherAgent
 from matchbox.shm.errors import BadArgument, SegmentError
 from matchbox.shm.reasons import Reason
 from matchbox.shm.records import COMMAND, EVENT, EventKind, Kind
 from matchbox.shm.ring import Producer, Reader, Ring, ring_bytes
-from numpy.typing import NDArray
-
 from tests.core.flows import Flow, commands, new
 
 MARKETS = (1, 5)

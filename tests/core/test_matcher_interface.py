@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from matchbox.core.instrument import market_record
 from matchbox.core.matcher import LEVEL, ORDER, Matcher
 from matchbox.shm.errors import BadArgument
 from matchbox.shm.records import COMMAND, EVENT, EventKind
-
 from tests.core.flows import cancel, commands, new
 
 

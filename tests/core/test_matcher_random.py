@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from matchbox.core.instrument import market_record
 from matchbox.core.matcher import Matcher
 from matchbox.shm.records import EVENT
-from numpy.typing import NDArray
-
 from tests.core.flows import Flow
 from tests.reference.book import FIELDS, ReferenceMatcher
 

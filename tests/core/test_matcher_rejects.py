@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from matchbox.core.instrument import market_record
 from matchbox.core.matcher import Matcher
 from matchbox.shm.reasons import Reason
 from matchbox.shm.records import EventFlag, EventKind, Flag, Kind
-
 from tests.core.flows import amend, cancel, commands, new
 
 MARKET = {
@@ -177,6 +177,7 @@ def test_client_order_ids_may_have_any_length_up_to_36(length: int) -> None:
 
 def test_random_bytes_never_break_a_book(seed: int) -> None:
     import numpy as np
+
     from matchbox.shm.records import COMMAND
 
     rng = np.random.default_rng(seed)

@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
+
 from matchbox.core.instrument import market_record
 from matchbox.core.matcher import Matcher
 from matchbox.shm.reasons import Reason
 from matchbox.shm.records import EventFlag, EventKind, Flag
-
 from tests.core.flows import amend, cancel, commands, new
 
 Event = dict[str, Any]

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
 from matchbox.core.price_index import BYTES_PER_LEVEL, PriceIndex
 from matchbox.shm.errors import BadArgument
 

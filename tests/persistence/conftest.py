@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matchbox.shm.records import LOG_RECORD, Kind
 from numpy.typing import NDArray
+
+from matchbox.shm.records import LOG_RECORD, Kind
 
 MakeLog = Callable[..., NDArray[Any]]
 

@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import lmdb
-import matchbox.shm
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
+import matchbox.shm
 from matchbox.persistence import files
 from matchbox.persistence.batch import HEADER, LAYOUT_VERSION, NO_HASH, Assembler
 from matchbox.persistence.journal import Reader, Writer, check
 from matchbox.shm.errors import BadArgument, JournalError
 from matchbox.shm.records import LOG_RECORD, Kind
-from numpy.typing import NDArray
 
 MakeLog = Callable[..., NDArray[Any]]
 SMALL_FILE = 4 << 20

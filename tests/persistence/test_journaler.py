@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from matchbox.persistence.journal import Reader, Writer
 from matchbox.persistence.journaler import Journaler, drain_log_ring
 from matchbox.shm.errors import JournalError, SegmentError
 from matchbox.shm.records import LOG_RECORD
 from matchbox.shm.ring import Producer, Ring, ring_bytes
 from matchbox.shm.ring import Reader as RingReader
-from numpy.typing import NDArray
 
 MakeLog = Callable[..., NDArray[Any]]
 CAPACITY = 1024

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matchbox.shm.ring import Ring, ring_bytes
 from numpy.typing import NDArray
+
+from matchbox.shm.ring import Ring, ring_bytes
 
 SOURCE = Path(__file__).parent / "harness" / "exchange.c"
 READERS = 16
@@ -200,8 +201,9 @@ def kill_and_restart(
             if draw.random() < 0.9:
                 before = int(one.side(victim)["starts"])
                 seen = one.__dict__.setdefault("seen", {})
+                known = seen.get(victim, 0)
                 wait_for(
-                    lambda s=victim, n=seen.get(victim, 0): int(one.side(s)["starts"]) > n,  # type: ignore[misc]
+                    lambda s=victim, n=known: int(one.side(s)["starts"]) > n,  # type: ignore[misc]
                     "a side attaches",
                 )
                 seen[victim] = max(before, int(one.side(victim)["starts"]))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from matchbox.shm import reasons, records
 
 HEADERS = Path(records.__file__).resolve().parent

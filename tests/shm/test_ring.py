@@ -12,10 +12,11 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from numpy.typing import NDArray
+
 from matchbox.shm.errors import SegmentError
 from matchbox.shm.records import COMMAND, MARKET_DATA
 from matchbox.shm.ring import Producer, Reader, Ring, ring_bytes
-from numpy.typing import NDArray
 
 HARNESS = Path(__file__).parent / "harness"
 PRODUCER, READERS = 128, 256  # offsets of the positions, as drawn in ring.h

@@ -5,8 +5,9 @@ import re
 from decimal import Decimal
 from pathlib import Path
 
-import matchbox.shm
 import pytest
+
+import matchbox.shm
 from matchbox.shm.errors import ConfigError
 from matchbox.shm.records import LOG_RECORD, MARKET_RECORD, NAMED_RECORD, Kind
 from matchbox.tools import config

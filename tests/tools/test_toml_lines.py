@@ -6,6 +6,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from matchbox.tools.toml_lines import Path, key_lines
 
 DOCUMENT = '''\
