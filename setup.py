@@ -101,7 +101,7 @@ setup(
     # entry but in place, so that an editable install is one .pth line.
     packages=find_packages(TREE),
     package_dir={"": TREE} | ({"benchmarks": "benchmarks"} if IN_PLACE else {}),
-    package_data={"": ["py.typed", "*.pyi", "*.pxd", "*.h", "*.c", "*.toml"]},
+    package_data={"": ["py.typed", "*.pyi", "*.pxd", "*.h", "*.c", "*.toml", "data/*.csv.gz"]},
     include_package_data=False,
     ext_modules=cythonize(
         extensions(),

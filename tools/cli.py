@@ -16,6 +16,7 @@ import typer
 from matchbox.shm.errors import MatchboxError
 
 GROUPS = (
+    "commands_flow",  # replay
     "commands_bench",  # bench
 )
 
