@@ -17,6 +17,7 @@ from matchbox.shm.errors import MatchboxError
 
 GROUPS = (
     "commands_flow",  # replay
+    "commands_journal",  # log
     "commands_bench",  # bench
 )
 
@@ -57,7 +58,10 @@ def _show_version(wanted: bool) -> None:
 def main() -> None:
     """Run the command of sys.argv; the entry point of the console script."""
     try:
-        make_app()()
+        try:
+            make_app()()
+        finally:
+            sys.stdout.flush()
     except MatchboxError as error:
         print(f"matchbox: {error}", file=sys.stderr)
         sys.exit(1)

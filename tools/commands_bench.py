@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
     )
     def bench(
         context: typer.Context,
-        name: str = typer.Argument("", help="Which one; none: each in turn.", show_default=False),
+        name: str = typer.Argument("", metavar="[NAME]", help="Which one; none: each in turn."),
         names: bool = typer.Option(False, "--list", help="List the benchmarks."),
     ) -> None:
         """Run a benchmark: prints a table, writes JSON and a PNG to benchmarks/results/."""

@@ -12,7 +12,9 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def replay(
         path: Path = typer.Argument(
-            ..., help="NAME.ops.csv.gz, or NAME; `demo`: the flow that Matchbox ships."
+            ...,
+            metavar="PATH",
+            help="NAME.ops.csv.gz, or NAME; `demo`: the flow that Matchbox ships.",
         ),
         in_process: bool = typer.Option(
             False, "--in-process", help="Match in this process, without an exchange."
@@ -20,10 +22,14 @@ def register(app: typer.Typer) -> None:
         attach: str = typer.Option(
             "", metavar="INSTANCE", help="Use a running exchange, not one for this replay."
         ),
-        market: str = typer.Option("", help="With --attach: the symbol of the market to use."),
-        topology: str = typer.Option("compact", help="Of the exchange that is started."),
+        market: str = typer.Option(
+            "", metavar="SYMBOL", help="With --attach: the symbol of the market to use."
+        ),
+        topology: str = typer.Option(
+            "compact", metavar="NAME", help="Of the exchange that is started."
+        ),
         speed: float | None = typer.Option(
-            None, min=0.0, help="Times real time; left out: as fast as possible."
+            None, metavar="TIMES", help="So many times real time; left out: as fast as possible."
         ),
     ) -> None:
         """Play a recorded order flow through an exchange, and compare the fills that come out.
