@@ -2,9 +2,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+
 from matchbox.shm.market import Market
 from matchbox.shm.ring import Ring
-from numpy.typing import NDArray
 
 LEVEL: np.dtype[Any]
 
