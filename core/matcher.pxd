@@ -80,6 +80,10 @@ ctypedef struct matcher_agent:
     uint64_t refused_markets    # ADD_MARKET records that do not fit what was prepared
 
 
+# Process `record` as log record `sequence`, or go on with it. The caller has room for one event at least, or gets FULL.
+cdef matcher_status matcher_step(matcher* m, const mb_record* record, uint64_t sequence, event_room* room) noexcept nogil
+
+
 cdef class Matcher:
     cdef matcher core
     cdef uint64_t last_sequence

@@ -337,9 +337,8 @@ cdef matcher_status _begin(matcher* m, const mb_record* record, uint64_t sequenc
     return _amend(t, record, room)
 
 
-cdef inline matcher_status matcher_step(matcher* m, const mb_record* record, uint64_t sequence,
-                                        event_room* room) noexcept nogil:
-    """Process `record` as log record `sequence`, or go on with it."""
+cdef matcher_status matcher_step(matcher* m, const mb_record* record, uint64_t sequence,
+                                 event_room* room) noexcept nogil:
     if mb_unlikely(room.position == room.limit):
         return FULL
     if mb_likely(m.current.stage == IDLE):

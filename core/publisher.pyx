@@ -459,7 +459,7 @@ cdef class Publisher(Agent):
             ring = sources[i]
             mb_reader_attach(&p.sources[i], ring.ring, ledger_reader if i == 0 else source_reader)
         p.source_count = len(sources)
-        mb_producer_attach(&p.market_data, market_data.ring)
+        mb_lossy_attach(&p.market_data, market_data.ring)
         p.slots, p.max_sessions, p.max_markets = slots, max_sessions, max_markets
         p.max_subscriptions, p.batch = max_subscriptions, batch
         p.slot_table = <report_slot*>calloc(slots, sizeof(report_slot))

@@ -254,7 +254,8 @@ static inline void mb_release(mb_reader *reader) {
     __atomic_store_n(&reader->ring->readers[reader->index].value, reader->position, MB_RELEASE_ORDER);
 }
 
-/* Lossy rings: the first word of a slot is 1 + its position, 0 while it is written. The producer gates on nobody. */
+/* Lossy rings: the first word of a slot is 1 + its position, 0 while it is written. The producer gates on nobody, and
+ * attaches by mb_lossy_attach(). */
 static inline void mb_lossy_publish(mb_producer *producer, const mb_market_data *record) {
     mb_market_data *slot = (mb_market_data *)mb_producer_slot(producer, 0);
     const mb_word *from = (const mb_word *)record;
@@ -266,6 +267,18 @@ static inline void mb_lossy_publish(mb_producer *producer, const mb_market_data 
     mb_store_release(&slot->position, producer->position + 1); /* the content before its number */
     producer->gate = producer->position + 1;
     mb_publish(producer, 1);
+}
+
+/* mb_producer_attach() for a lossy ring. Readers take a record as soon as its slot has its number, so a producer
+ * that died before the position followed has published it all the same: its successor must not fill that slot with
+ * something else. The header must be trustworthy (only the producer can write a lossy ring). */
+static inline void mb_lossy_attach(mb_producer *producer, mb_ring *ring) {
+    mb_producer_attach(producer, ring);
+    const mb_market_data *slot = (const mb_market_data *)mb_producer_slot(producer, 0);
+    if (mb_load_acquire(&slot->position) == producer->position + 1) {
+        producer->gate = producer->position + 1;
+        mb_publish(producer, 1);
+    }
 }
 
 /* Copy the record at `position` into `out`. 1: done; 0: not published yet; -1: lapped, it is gone. */

@@ -89,6 +89,7 @@ cdef extern from "ring.h" nogil:
     const void* mb_reader_slot(const mb_reader* reader, uint64_t ahead)
     void mb_reader_advance(mb_reader* reader, uint64_t count)
     void mb_release(mb_reader* reader)
+    void mb_lossy_attach(mb_producer* producer, mb_ring* ring)
     void mb_lossy_publish(mb_producer* producer, const mb_market_data* record)
     int mb_lossy_read(const mb_ring* ring, uint64_t position, mb_market_data* out)
 

@@ -62,7 +62,6 @@ cdef class Session:
     cdef const uint8_t* _report_slots
     cdef uint64_t _report_mask
     cdef uint64_t _read
-    cdef uint64_t _seen
     cdef object _pidfds
     cdef object _poller
     cdef bint _spin
@@ -82,7 +81,6 @@ cdef class Session:
         self._sent = mb_load_acquire(&self._commands.producer.value)
         self._taken = self._sent
         self._read = mb_load_acquire(&self._commands.readers[1].value)
-        self._seen = self._read
         self.number, self.name, self.account = number, name, account
         self._spin = wait == "spin"
         self._pidfds = tuple(pidfds)
@@ -330,9 +328,7 @@ cdef class Session:
         return self._command_mask + 1
 
     cdef inline uint64_t _ready(self) noexcept nogil:
-        if self._seen == self._read:
-            self._seen = mb_load_acquire(&self._reports.producer.value)
-        return self._seen - self._read
+        return mb_load_acquire(&self._reports.producer.value) - self._read
 
     cdef inline bint _have(self, uint64_t room) noexcept nogil:
         """Is what _wait() waits for there? `room` = 0: a report; else so much room for commands."""

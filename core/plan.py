@@ -1,0 +1,235 @@
+"""The plan of an instance: what its processes must agree on before any of them runs.
+
+Segments by part, and who reads what:
+
+    log              the sequencer writes; readers: matcher k is k, then the publisher, then the journaler
+    ledger           events of the sequencer (refusals); reader: the publisher
+    events-K         events of matcher k; readers: the sequencer is 0, the publisher is 1
+    market-data      lossy; the publisher writes
+    depth-MARKET     one a market; the publisher writes
+    board            bells, processes, agents
+    operator-commands, operator-reports   the rings of the supervisor's own session
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from matchbox.core.agent import Agent
+from matchbox.core.depth import DepthTable
+from matchbox.core.matcher import MatcherAgent
+from matchbox.core.publisher import Publisher
+from matchbox.core.sequencer import Sequencer
+from matchbox.shm.board import BOARD_BYTES
+from matchbox.shm.depth import depth_bytes
+from matchbox.shm.ring import Ring, ring_bytes
+
+OPERATOR_SLOT = 0
+SEQUENCER_READS = 0
+PUBLISHER_READS = 1
+OPERATOR_COMMANDS = 4096
+OPERATOR_REPORTS = 16384
+
+# Who has to be woken after an agent did something: those that read what it writes, or wait for what it gives back.
+WAKES = {
+    "sequencer": ("matcher", "publisher", "journaler"),
+    "matcher": ("sequencer", "publisher"),
+    "publisher": ("sequencer", "matcher"),
+    "journaler": ("sequencer",),
+}
+
+Segments = Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class PlanMarket:
+    """A market, the matcher (from 0) that carries it, and how many orders can be open in it."""
+
+    number: int
+    matcher: int
+    max_orders: int
+
+
+@dataclass(frozen=True)
+class PlanThread:
+    """A thread that runs agents: its bell on the board, its process, and what it does when idle.
+
+    `process` is the number of the process; the journaler has a thread of its own in whichever process it is.
+    """
+
+    name: str
+    process: int
+    agents: tuple[str, ...]
+    core: int | None
+    idle: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One instance in one epoch."""
+
+    instance: str
+    epoch: int
+    matchers: int
+    log_slots: int
+    event_slots: int
+    market_data_slots: int
+    command_slots: int
+    report_slots: int
+    max_sessions: int
+    max_accounts: int
+    max_assets: int
+    max_markets: int
+    markets: tuple[PlanMarket, ...]
+    threads: tuple[PlanThread, ...]
+    seed: int = 0
+
+    @property
+    def max_orders(self) -> int:
+        """Open orders of all markets together."""
+        return sum(market.max_orders for market in self.markets)
+
+    @property
+    def publisher_reader(self) -> int:
+        """The publisher's number among the log's readers."""
+        return self.matchers
+
+    @property
+    def journaler_reader(self) -> int:
+        """The journaler's number among the log's readers."""
+        return self.matchers + 1
+
+    @property
+    def has_journaler(self) -> bool:
+        """Is there one? Backtests and tests go without."""
+        return any("journaler" in thread.agents for thread in self.threads)
+
+    def to_json(self) -> str:
+        """For another process; from_json() gives the same plan."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Plan":
+        fields = json.loads(text)
+        fields["markets"] = tuple(PlanMarket(**market) for market in fields["markets"])
+        fields["threads"] = tuple(
+            PlanThread(**{**thread, "agents": tuple(thread["agents"])}) for thread in fields["threads"]
+        )
+        return cls(**fields)
+
+    def thread_of(self, agent: str) -> int:
+        """The number of the thread (and bell) that runs an agent."""
+        for number, thread in enumerate(self.threads):
+            if agent in thread.agents:
+                return number
+        raise KeyError(agent)
+
+    def peers(self, number: int) -> list[int]:
+        """The threads to wake after thread `number` did something."""
+        woken = {kind for agent in self.threads[number].agents for kind in WAKES[_kind(agent)]}
+        return [
+            other
+            for other, thread in enumerate(self.threads)
+            if other != number and woken & {_kind(agent) for agent in thread.agents}
+        ]
+
+    # -- segments
+
+    def segments(self) -> dict[str, int]:
+        """Every segment of the instance by part, with its bytes."""
+        sizes = {
+            "board": BOARD_BYTES,
+            "log": ring_bytes(self.log_slots),
+            "ledger": ring_bytes(self.event_slots),
+            "market-data": ring_bytes(self.market_data_slots),
+            "operator-commands": ring_bytes(OPERATOR_COMMANDS),
+            "operator-reports": ring_bytes(OPERATOR_REPORTS),
+        }
+        sizes |= {f"events-{k}": ring_bytes(self.event_slots) for k in range(self.matchers)}
+        sizes |= {f"depth-{m.number}": depth_bytes(m.max_orders) for m in self.markets}
+        return sizes
+
+    def format_rings(self, segments: Segments) -> None:
+        """Make the rings in zeroed segments. Depth tables and the board are laid out by who knows their contents."""
+        self._format(segments, "log", self.log_slots, "gated", self.matchers + 1 + self.has_journaler)
+        self._format(segments, "ledger", self.event_slots, "gated", 1)
+        for k in range(self.matchers):
+            self._format(segments, f"events-{k}", self.event_slots, "gated", 2)
+        self._format(segments, "market-data", self.market_data_slots, "lossy", 0)
+        self._format(segments, "operator-commands", OPERATOR_COMMANDS, "session", 1)
+        self._format(segments, "operator-reports", OPERATOR_REPORTS, "session", 0)
+
+    def _format(self, segments: Segments, part: str, slots: int, shape: str, readers: int) -> None:
+        Ring.create(
+            segments(part), capacity=slots, shape=shape, readers=readers, name=part, epoch=self.epoch
+        )
+
+    # -- agents
+
+    def build(self, agent: str, segments: Segments) -> Agent:
+        """The agent of this name, on the instance's segments. Not the journaler, which is no engine agent."""
+        if agent == "sequencer":
+            return self._sequencer(segments)
+        if agent == "publisher":
+            return self._publisher(segments)
+        return self._matcher(int(agent.removeprefix("matcher-")), segments)
+
+    def _sequencer(self, segments: Segments) -> Sequencer:
+        sequencer = Sequencer(
+            Ring.attach(segments("log")),
+            Ring.attach(segments("ledger")),
+            [Ring.attach(segments(f"events-{k}")) for k in range(self.matchers)],
+            reader_index=SEQUENCER_READS,
+            slots=self.max_sessions,
+            max_accounts=self.max_accounts,
+            max_assets=self.max_assets,
+            max_markets=self.max_markets,
+            max_orders=self.max_orders,
+            seed=self.seed,
+        )
+        for market in self.markets:
+            sequencer.place_market(market.number, market.matcher)
+        sequencer.open_session(OPERATOR_SLOT, *self._operator(segments))
+        return sequencer
+
+    def _publisher(self, segments: Segments) -> Publisher:
+        publisher = Publisher(
+            Ring.attach(segments("log")),
+            [
+                Ring.attach(segments("ledger")),
+                *(Ring.attach(segments(f"events-{k}")) for k in range(self.matchers)),
+            ],
+            Ring.attach(segments("market-data")),
+            log_reader=self.publisher_reader,
+            source_reader=PUBLISHER_READS,
+            slots=self.max_sessions,
+            max_markets=self.max_markets,
+            max_orders=self.max_orders,
+            seed=self.seed,
+        )
+        for market in self.markets:
+            depth = DepthTable(segments(f"depth-{market.number}"))
+            publisher.place_market(market.number, market.matcher, depth)
+        publisher.open_session(OPERATOR_SLOT, *self._operator(segments))
+        return publisher
+
+    def _matcher(self, k: int, segments: Segments) -> MatcherAgent:
+        matcher = MatcherAgent(
+            Ring.attach(segments("log")), k, Ring.attach(segments(f"events-{k}")), name=f"matcher-{k}"
+        )
+        for market in self.markets:
+            if market.matcher == k:
+                matcher.prepare_market(market.number, market.max_orders)
+        return matcher
+
+    @staticmethod
+    def _operator(segments: Segments) -> tuple[Ring, Ring]:
+        return (
+            Ring.attach(segments("operator-commands")),
+            Ring.attach(segments("operator-reports")),
+        )
+
+
+def _kind(agent: str) -> str:
+    return "matcher" if agent.startswith("matcher-") else agent

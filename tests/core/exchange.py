@@ -1,0 +1,280 @@
+"""A whole exchange on one thread: the real agents on plain memory, polled by the test.
+
+The order of polling is the test's (a seed makes it random), the clock stands still, so that what comes out is a
+function of what went in.
+"""
+
+import mmap
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from matchbox.core.instrument import market_record
+from matchbox.core.plan import Plan, PlanMarket, PlanThread
+from matchbox.shm.depth import Book, MarketData, format_depth
+from matchbox.shm.market import Market
+from matchbox.shm.records import COMMAND, LOG_RECORD, NAMED_RECORD, REPORT, Kind
+from matchbox.shm.ring import Reader, Ring, ring_bytes
+from matchbox.shm.session import Session
+from numpy.typing import NDArray
+
+LOG_READER = 0
+
+
+def plan(
+    markets: int = 1,
+    matchers: int = 1,
+    *,
+    log_slots: int = 4096,
+    event_slots: int = 4096,
+    market_data_slots: int = 4096,
+    max_orders: int = 4096,
+    max_sessions: int = 8,
+) -> Plan:
+    """A plan with `markets` markets spread over `matchers`; the last thread stands for a journaler."""
+    agents = ("sequencer", *(f"matcher-{k}" for k in range(matchers)), "publisher")
+    return Plan(
+        instance="test",
+        epoch=1,
+        matchers=matchers,
+        log_slots=log_slots,
+        event_slots=event_slots,
+        market_data_slots=market_data_slots,
+        command_slots=256,
+        report_slots=4096,
+        max_sessions=max_sessions,
+        max_accounts=64,
+        max_assets=16,
+        max_markets=64,
+        markets=tuple(PlanMarket(i + 1, i % matchers, max_orders) for i in range(markets)),
+        threads=(
+            PlanThread("engine", 0, agents, None, "park"),
+            PlanThread("journal", 1, ("journaler",), None, "park"),
+        ),
+    )
+
+
+def definitions(plan: Plan) -> NDArray[Any]:
+    """Two assets, accounts 1 to 9, and the plan's markets."""
+    named = np.zeros(2 + 9, NAMED_RECORD)
+    for i, (name, scale) in enumerate((("BTC", 8), ("USD", 8))):
+        named[i]["kind"], named[i]["name"], named[i]["scale"] = Kind.ADD_ASSET, name.encode(), scale
+        named[i]["id"] = i + 1
+    for i in range(9):
+        row = named[2 + i]
+        row["kind"], row["name"], row["account"] = Kind.ADD_ACCOUNT, f"account-{i + 1}".encode(), i + 1
+    markets = np.stack([_market(market) for market in plan.markets])
+    return np.concatenate([named.view(COMMAND), markets.view(COMMAND)])
+
+
+def _market(market: PlanMarket) -> Any:
+    return market_record(
+        market.number,
+        symbol=f"M{market.number}/USD",
+        max_orders=market.max_orders,
+        lot_units=10**8,
+        notional_units=10**8,
+    )
+
+
+class Connection:
+    """What a Session asks of its connection, for memory of our own."""
+
+    def __init__(self, exchange: "Exchange") -> None:
+        self.exchange = exchange
+
+    @property
+    def markets(self) -> dict[str, Market]:
+        records = [_market(market) for market in self.exchange.plan.markets]
+        made = [Market.from_record(record, "BTC", 8, "USD", 8) for record in records]
+        return {market.symbol: market for market in made}
+
+    def market(self, market: Market | str | int) -> Market:
+        if isinstance(market, Market):
+            return market
+        return next(m for m in self.markets.values() if market in (m.symbol, m.number))
+
+    def book(self, market: Market | str | int) -> Book:
+        return self.exchange.book(self.market(market).number)
+
+    def market_data(self) -> MarketData:
+        return MarketData(Ring.attach(self.exchange.segment("market-data")))
+
+    def close(self) -> None:
+        pass
+
+
+class Exchange:
+    """The agents of `plan`, the operator's session, and bots' sessions."""
+
+    def __init__(self, plan: Plan, *, seed: int | None = None, define: bool = True) -> None:
+        self.plan = plan
+        self._segments: dict[str, mmap.mmap] = {
+            part: mmap.mmap(-1, size) for part, size in plan.segments().items()
+        }
+        plan.format_rings(self.segment)
+        for market in plan.markets:
+            format_depth(
+                self.segment(f"depth-{market.number}"),
+                _market(market),
+                ("BTC", 8),
+                ("USD", 8),
+                levels=market.max_orders,
+            )
+        self.agents = {name: plan.build(name, self.segment) for name in plan.threads[0].agents}
+        self.sequencer = self.agents["sequencer"]
+        self.publisher = self.agents["publisher"]
+        self.sequencer.clock_ns = 1_000_000_000
+        self._journal = Reader(Ring.attach(self.segment("log")), plan.journaler_reader)
+        self._log: list[NDArray[Any]] = []
+        self._random = random.Random(seed) if seed is not None else None
+        self._slots: dict[str, int] = {}
+        self.operator: Session | None = None
+        if define:
+            self.start(1)
+            self.run_operator(definitions(plan))
+
+    def segment(self, part: str) -> mmap.mmap:
+        return self._segments[part]
+
+    def start(self, epoch: int) -> None:
+        """Begin an epoch and attach the operator."""
+        self.sequencer.start(epoch)
+        number = self.sequencer.attach_operator()
+        self.settle()
+        commands, reports = (
+            Ring.attach(self.segment(f"operator-{part}")) for part in ("commands", "reports")
+        )
+        self.operator = Session(
+            Connection(self), commands, reports, number=number, name="operator", account=0
+        )
+
+    # -- running
+
+    def round(self) -> int:
+        """Poll every agent once; returns how much they did."""
+        agents = list(self.agents.values())
+        if self._random is not None:
+            self._random.shuffle(agents)
+        return sum(agent.poll() for agent in agents) + self.journal()
+
+    def journal(self) -> int:
+        """Take what is in the log, as the journaler does."""
+        records = self._journal.read(1 << 20, LOG_RECORD)
+        if len(records):
+            self._log.append(records)
+        return len(records)
+
+    def settle(self, until: Callable[[], bool] | None = None, rounds: int = 1_000_000) -> None:
+        """Poll until nothing happens any more (a few times in a row), or `until` holds."""
+        quiet = 0
+        for _ in range(rounds):
+            if until is not None and until():
+                return
+            quiet = 0 if self.round() else quiet + 1
+            if quiet > 3 and until is None:
+                return
+        raise AssertionError("the exchange does not come to rest")
+
+    @property
+    def log(self) -> NDArray[Any]:
+        """Everything sequenced so far."""
+        self.journal()
+        return np.concatenate(self._log) if self._log else np.empty(0, LOG_RECORD)
+
+    def events(self) -> dict[str, bytes]:
+        """The bytes of every event ring as far as it was written (rings that never wrapped)."""
+        parts = ["ledger", *(f"events-{k}" for k in range(self.plan.matchers))]
+        rings = {part: Ring.attach(self.segment(part)) for part in parts}
+        return {part: ring.peek(0, ring.produced, LOG_RECORD).tobytes() for part, ring in rings.items()}
+
+    def state_hash(self) -> tuple[int, ...]:
+        """Of the sequencer and of every matcher's books."""
+        matchers = [self.agents[f"matcher-{k}"] for k in range(self.plan.matchers)]
+        return (self.sequencer.state_hash(), *(matcher.state_hash() for matcher in matchers))
+
+    def book_hash(self) -> tuple[int, ...]:
+        """Of the books alone."""
+        return self.state_hash()[1:]
+
+    # -- sessions
+
+    def run_operator(self, commands: NDArray[Any]) -> NDArray[Any]:
+        """Let the operator send records and wait for all the answers."""
+        assert self.operator is not None
+        self.operator.submit(np.ascontiguousarray(commands))
+        found: list[NDArray[Any]] = []
+        while True:
+            self.settle()
+            reports = self.operator.reports()
+            if not len(reports):
+                return np.concatenate(found) if found else np.empty(0, REPORT)
+            found.append(reports)
+
+    def attach(
+        self,
+        name: str = "bot",
+        account: int = 1,
+        *,
+        capabilities: int = 1,
+        command_slots: int | None = None,
+        report_slots: int | None = None,
+    ) -> Session:
+        """Attach a session to the first free slot."""
+        commands, reports = self.rings(command_slots, report_slots)
+        slot = next(s for s in range(1, self.plan.max_sessions) if s not in self._slots.values())
+        self._slots[name] = slot
+        for agent in (self.sequencer, self.publisher):
+            agent.open_session(slot, commands, reports)
+        record = np.zeros(1, NAMED_RECORD)
+        record["kind"], record["name"], record["slot"] = Kind.ATTACH_SESSION, name.encode(), slot
+        record["account"], record["capabilities"] = account, capabilities
+        answer = self.run_operator(record.view(COMMAND))
+        answer = answer[answer["kind"] != 32][-1]
+        assert answer["reason"] == 0, answer
+        return Session(
+            Connection(self),
+            commands,
+            reports,
+            number=int(answer["order_id"]),
+            name=name,
+            account=account,
+        )
+
+    def detach(self, session: Session, reason: int = 504) -> None:
+        """Let the operator detach a session."""
+        record = np.zeros(1, NAMED_RECORD)
+        record["kind"], record["id"], record["reason"] = Kind.DETACH_SESSION, session.number, reason
+        self.run_operator(record.view(COMMAND))
+
+    def free(self, name: str) -> None:
+        """Forget a detached session's memory."""
+        slot = self._slots.pop(name)
+        for agent in (self.sequencer, self.publisher):
+            agent.close_session(slot)
+
+    def rings(
+        self, command_slots: int | None = None, report_slots: int | None = None
+    ) -> tuple[Ring, Ring]:
+        """A session's two rings, empty."""
+        made = []
+        for slots, readers in (
+            (command_slots or self.plan.command_slots, 1),
+            (report_slots or self.plan.report_slots, 0),
+        ):
+            buffer = mmap.mmap(-1, ring_bytes(slots))
+            made.append(Ring.create(buffer, capacity=slots, shape="session", readers=readers))
+        return made[0], made[1]
+
+    # -- looking
+
+    def book(self, market: int = 1) -> Book:
+        return Book(
+            self.segment(f"depth-{market}"),
+            Ring.attach(self.segment("market-data")),
+            Connection(self).market(market),
+        )
+
+    def market_data(self) -> MarketData:
+        return MarketData(Ring.attach(self.segment("market-data")))
