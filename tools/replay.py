@@ -111,13 +111,17 @@ def _refusals(rows: NDArray[np.int64], reasons: NDArray[Any]) -> NDArray[Any]:
 
 
 def outcome_of_reports(flow: Flow, reports: NDArray[Any], first_position: int) -> Outcome:
-    """The outcome out of all REPORTS of the one session that sent the flow.
+    """The outcome out of all REPORTS of the one session that sent the flow, in their order.
 
     first_position: the session's position of the command of row 0 (its `command_position`). Makers
     are known by the order ids that the session was told when their rows were accepted.
     """
     about_trade = reports["kind"] == EventKind.TRADE
-    answers = reports[~about_trade & (reports["command_position"] >= first_position)]
+    end_position = first_position + len(flow.ops)
+    mine = (reports["command_position"] >= first_position) & (
+        reports["command_position"] < end_position
+    )
+    answers = reports[~about_trade & mine]
     answers = answers[answers["kind"] <= EventKind.AMENDED]
     row_of_answer = answers["command_position"].astype(np.int64) - first_position
     # One sequence a row, rising with it.

@@ -58,9 +58,9 @@ class Maker:
             self.enter("M" if draw < 0.08 else "A")
             return
         order = live[int(self.random() * len(live))]
-        if draw < 0.78:
+        if draw < 0.70:
             self.change("X", order, order.price, order.leaves)
-        elif draw < 0.84 and order.leaves > 1:
+        elif draw < 0.76 and order.leaves > 1:
             self.change("R", order, order.price, 1 + int(self.random() * (order.leaves - 1)))
         else:
             price = order.price if self.random() < 0.2 else self.price(order.side, 0.05)

@@ -318,7 +318,7 @@ def test_the_command_says_that_all_fills_are_as_expected(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, "replay", "demo", "--in-process") == 0
-    assert "All 1,652 fills are as expected." in capsys.readouterr().out
+    assert "All 2,512 fills are as expected." in capsys.readouterr().out
 
 
 def test_the_command_fails_with_the_first_difference(
