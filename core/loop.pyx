@@ -17,7 +17,7 @@ import threading
 from matchbox.core.agent cimport Agent, agent
 from matchbox.core.sequencer cimport SLOT_LIVE, Sequencer, sequencer, session_slot
 from matchbox.shm.ring cimport (
-    mb_announce, mb_fence_full, mb_park_word, mb_pause, mb_unannounce, mb_wake
+    mb_announce, mb_park_word, mb_pause, mb_unannounce, mb_wake
 )
 
 from matchbox.shm.board import AGENTS_OFFSET, BELLS_OFFSET

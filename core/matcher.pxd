@@ -81,7 +81,8 @@ ctypedef struct matcher_agent:
 
 
 # Process `record` as log record `sequence`, or go on with it. The caller has room for one event at least, or gets FULL.
-cdef matcher_status matcher_step(matcher* m, const mb_record* record, uint64_t sequence, event_room* room) noexcept nogil
+cdef matcher_status matcher_step(matcher* m, const mb_record* record, uint64_t sequence,
+                                 event_room* room) noexcept nogil
 
 
 cdef class Matcher:

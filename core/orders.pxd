@@ -59,7 +59,8 @@ cdef inline live_order* orders_find(live_orders* orders, uint64_t order_id) noex
     return NULL if entry == NULL else &orders.slab[entry.value]
 
 
-cdef inline index_entry* orders_client_entry(live_orders* orders, uint32_t account, const char* client_id) noexcept nogil:
+cdef inline index_entry* orders_client_entry(live_orders* orders, uint32_t account,
+                                             const char* client_id) noexcept nogil:
     cdef live_order* order
     cdef index_entry* entry = index_find(&orders.by_client, client_id_hash(orders, account, client_id))
     while entry != NULL:

@@ -2,7 +2,7 @@
 
 Segments by part, and who reads what:
 
-    log              the sequencer writes; readers: matcher k is k, then the publisher, then the journaler
+    log              the sequencer writes; readers: matcher k is k, the publisher, the journaler
     ledger           events of the sequencer (refusals); reader: the publisher
     events-K         events of matcher k; readers: the sequencer is 0, the publisher is 1
     market-data      lossy; the publisher writes
@@ -14,7 +14,7 @@ Segments by part, and who reads what:
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from matchbox.core.agent import Agent
 from matchbox.core.depth import DepthTable
@@ -31,7 +31,8 @@ PUBLISHER_READS = 1
 OPERATOR_COMMANDS = 4096
 OPERATOR_REPORTS = 16384
 
-# Who has to be woken after an agent did something: those that read what it writes, or wait for what it gives back.
+# Who has to be woken after an agent did something: those that read what it writes, or wait for what
+# it gives back.
 WAKES = {
     "sequencer": ("matcher", "publisher", "journaler"),
     "matcher": ("sequencer", "publisher"),
@@ -40,6 +41,7 @@ WAKES = {
 }
 
 Segments = Callable[[str], Any]
+Shape = Literal["session", "gated", "lossy"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class PlanMarket:
 class PlanThread:
     """A thread that runs agents: its bell on the board, its process, and what it does when idle.
 
-    `process` is the number of the process; the journaler has a thread of its own in whichever process it is.
+    `process` is the number of the process; the journaler has a thread of its own in whichever
+    process it is.
     """
 
     name: str
@@ -114,7 +117,8 @@ class Plan:
         fields = json.loads(text)
         fields["markets"] = tuple(PlanMarket(**market) for market in fields["markets"])
         fields["threads"] = tuple(
-            PlanThread(**{**thread, "agents": tuple(thread["agents"])}) for thread in fields["threads"]
+            PlanThread(**{**thread, "agents": tuple(thread["agents"])})
+            for thread in fields["threads"]
         )
         return cls(**fields)
 
@@ -151,8 +155,13 @@ class Plan:
         return sizes
 
     def format_rings(self, segments: Segments) -> None:
-        """Make the rings in zeroed segments. Depth tables and the board are laid out by who knows their contents."""
-        self._format(segments, "log", self.log_slots, "gated", self.matchers + 1 + self.has_journaler)
+        """Make the rings in zeroed segments.
+
+        Depth tables and the board are laid out by who knows their contents.
+        """
+        self._format(
+            segments, "log", self.log_slots, "gated", self.matchers + 1 + self.has_journaler
+        )
         self._format(segments, "ledger", self.event_slots, "gated", 1)
         for k in range(self.matchers):
             self._format(segments, f"events-{k}", self.event_slots, "gated", 2)
@@ -160,15 +169,25 @@ class Plan:
         self._format(segments, "operator-commands", OPERATOR_COMMANDS, "session", 1)
         self._format(segments, "operator-reports", OPERATOR_REPORTS, "session", 0)
 
-    def _format(self, segments: Segments, part: str, slots: int, shape: str, readers: int) -> None:
+    def _format(
+        self, segments: Segments, part: str, slots: int, shape: Shape, readers: int
+    ) -> None:
         Ring.create(
-            segments(part), capacity=slots, shape=shape, readers=readers, name=part, epoch=self.epoch
+            segments(part),
+            capacity=slots,
+            shape=shape,
+            readers=readers,
+            name=part,
+            epoch=self.epoch,
         )
 
     # -- agents
 
     def build(self, agent: str, segments: Segments) -> Agent:
-        """The agent of this name, on the instance's segments. Not the journaler, which is no engine agent."""
+        """The agent of this name, on the instance's segments.
+
+        Not the journaler, which is no engine agent.
+        """
         if agent == "sequencer":
             return self._sequencer(segments)
         if agent == "publisher":
@@ -216,7 +235,10 @@ class Plan:
 
     def _matcher(self, k: int, segments: Segments) -> MatcherAgent:
         matcher = MatcherAgent(
-            Ring.attach(segments("log")), k, Ring.attach(segments(f"events-{k}")), name=f"matcher-{k}"
+            Ring.attach(segments("log")),
+            k,
+            Ring.attach(segments(f"events-{k}")),
+            name=f"matcher-{k}",
         )
         for market in self.markets:
             if market.matcher == k:

@@ -17,7 +17,6 @@ Invariants:
     - `decide` reads only state and the record, so a replay decides the same; replay() checks that it does.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
@@ -37,7 +36,7 @@ from matchbox.shm.ring cimport *
 
 from matchbox.shm.errors import BadArgument, JournalError
 from matchbox.shm.reasons import describe
-from matchbox.shm.records import LOG_RECORD, NAMED_RECORD
+from matchbox.shm.records import LOG_RECORD
 
 cdef enum:
     SETTLE_BUDGET = 2048    # events settled in one poll, at most
@@ -115,7 +114,8 @@ cdef inline bint _account_exists(const sequencer* s, uint32_t account) noexcept 
     return account != 0 and account <= s.max_accounts and (s.account_bits[account >> 6] >> (account & 63)) & 1
 
 
-cdef inline uint16_t _decide_account(const sequencer* s, const session_state* session, mb_record* record) noexcept nogil:
+cdef inline uint16_t _decide_account(const sequencer* s, const session_state* session,
+                                     mb_record* record) noexcept nogil:
     if record.account == 0:
         record.account = session.account
     elif record.account != session.account and not session.capabilities & MB_CAN_NAME_ACCOUNTS:

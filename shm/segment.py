@@ -1,10 +1,11 @@
 """Segments: named shared memory of the exchange itself, and sealed memory of a session.
 
-The exchange's own are POSIX shared memory, `/matchbox-<instance>-<epoch>-<part>`, created exclusively, mode 0600,
-backed whole before use: a machine without the memory refuses here, not with a SIGBUS on the order path.
+The exchange's own are POSIX shared memory, `/matchbox-<instance>-<epoch>-<part>`, created
+exclusively, mode 0600, backed whole before use: a machine without the memory refuses here, not with
+a SIGBUS on the order path.
 
-A session has two memfds, sealed against shrinking, growing and further seals, so that no peer can pull the
-memory away under a reader.
+A session has two memfds, sealed against shrinking, growing and further seals, so that no peer can
+pull the memory away under a reader.
 """
 
 import fcntl
@@ -15,10 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import posix_ipc
+
 from matchbox.shm.errors import SegmentError
 
 FOLDER = Path("/dev/shm")
-_NAME = re.compile(r"matchbox-(?P<instance>[a-z][a-z0-9-]*)-(?P<epoch>\d+)-(?P<part>[a-z][a-z0-9-]*)")
+_NAME = re.compile(
+    r"matchbox-(?P<instance>[a-z][a-z0-9-]*)-(?P<epoch>\d+)-(?P<part>[a-z][a-z0-9-]*)"
+)
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
@@ -35,7 +39,10 @@ class SegmentName:
 
 
 def create(name: SegmentName, size: int) -> mmap.mmap:
-    """New zeroed shared memory of `size` bytes. Raises SegmentError if it exists or there is not enough memory."""
+    """New zeroed shared memory of `size` bytes.
+
+    Raises SegmentError if it exists or there is not enough memory.
+    """
     try:
         segment = posix_ipc.SharedMemory(str(name), posix_ipc.O_CREX, mode=0o600)
     except posix_ipc.ExistentialError:

@@ -7,7 +7,6 @@ the engine rings after new reports and after it took commands.
 A session belongs to one thread at a time.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
@@ -20,7 +19,7 @@ import numpy as np
 from matchbox.shm.records cimport *
 from matchbox.shm.ring cimport *
 
-from matchbox.shm.errors import BadArgument, Detached, EngineDown, RingFull, SegmentError
+from matchbox.shm.errors import BadArgument, Detached, EngineDown, RingFull
 from matchbox.shm.reasons import describe
 from matchbox.shm.records import COMMAND, REPORT
 

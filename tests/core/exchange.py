@@ -1,7 +1,7 @@
 """A whole exchange on one thread: the real agents on plain memory, polled by the test.
 
-The order of polling is the test's (a seed makes it random), the clock stands still, so that what comes out is a
-function of what went in.
+The order of polling is the test's (a seed makes it random), the clock stands still, so that what
+comes out is a function of what went in.
 """
 
 import mmap
@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from matchbox.core.instrument import market_record
 from matchbox.core.plan import Plan, PlanMarket, PlanThread
 from matchbox.shm.depth import Book, MarketData, format_depth
@@ -17,7 +19,6 @@ from matchbox.shm.market import Market
 from matchbox.shm.records import COMMAND, LOG_RECORD, NAMED_RECORD, REPORT, Kind
 from matchbox.shm.ring import Reader, Ring, ring_bytes
 from matchbox.shm.session import Session
-from numpy.typing import NDArray
 
 LOG_READER = 0
 
@@ -32,7 +33,7 @@ def plan(
     max_orders: int = 4096,
     max_sessions: int = 8,
 ) -> Plan:
-    """A plan with `markets` markets spread over `matchers`; the last thread stands for a journaler."""
+    """A plan with `markets` markets spread over `matchers`; its last thread is the journaler's."""
     agents = ("sequencer", *(f"matcher-{k}" for k in range(matchers)), "publisher")
     return Plan(
         instance="test",
@@ -63,7 +64,11 @@ def definitions(plan: Plan) -> NDArray[Any]:
         named[i]["id"] = i + 1
     for i in range(9):
         row = named[2 + i]
-        row["kind"], row["name"], row["account"] = Kind.ADD_ACCOUNT, f"account-{i + 1}".encode(), i + 1
+        row["kind"], row["name"], row["account"] = (
+            Kind.ADD_ACCOUNT,
+            f"account-{i + 1}".encode(),
+            i + 1,
+        )
     markets = np.stack([_market(market) for market in plan.markets])
     return np.concatenate([named.view(COMMAND), markets.view(COMMAND)])
 
@@ -187,7 +192,9 @@ class Exchange:
         """The bytes of every event ring as far as it was written (rings that never wrapped)."""
         parts = ["ledger", *(f"events-{k}" for k in range(self.plan.matchers))]
         rings = {part: Ring.attach(self.segment(part)) for part in parts}
-        return {part: ring.peek(0, ring.produced, LOG_RECORD).tobytes() for part, ring in rings.items()}
+        return {
+            part: ring.peek(0, ring.produced, LOG_RECORD).tobytes() for part, ring in rings.items()
+        }
 
     def state_hash(self) -> tuple[int, ...]:
         """Of the sequencer and of every matcher's books."""

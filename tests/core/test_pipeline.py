@@ -1,12 +1,12 @@
-"""Sequencer, matchers and publisher together: what goes into a session's ring and what comes out everywhere."""
+"""Sequencer, matchers, publisher together: what a session sends, and all that comes out of it."""
 
 import numpy as np
 import pytest
+
 from matchbox.shm.errors import BadArgument, Detached, RingFull
 from matchbox.shm.reasons import Reason
 from matchbox.shm.records import COMMAND, EventKind, Kind, MarketDataKind
 from matchbox.shm.session import Session
-
 from tests.core.exchange import Exchange, plan
 
 
@@ -137,7 +137,9 @@ def test_full_depth_equals_the_books_orders() -> None:
         for order in orders[orders["side"] == side]:
             price = int(order["price_ticks"])
             want[price] = want.get(price, 0) + int(order["leaves_lots"])
-        got = dict(zip(levels["price_ticks"].tolist(), levels["quantity_lots"].tolist(), strict=True))
+        got = dict(
+            zip(levels["price_ticks"].tolist(), levels["quantity_lots"].tolist(), strict=True)
+        )
         assert got == want
         assert list(got) == sorted(got, reverse=side == 1)
     top = exchange.book().top()
