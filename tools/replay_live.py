@@ -1,25 +1,36 @@
 """Playing a flow through a live exchange: commands go out by a session, fills come back in reports.
 
     Live          a replay.Target on an attached session
-    config_text   the configuration of an exchange made for one flow
+    exchange      an exchange made for one flow, which is gone afterwards
+    attached      a session on a market of an exchange that runs already
 
 All reports arrive in the order of the log, so the answer to one more command, which the exchange
 refuses, says that everything before it has arrived.
 """
 
+import os
+import subprocess
+import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from matchbox.shm.errors import EngineDown, RingFull
-from matchbox.shm.records import COMMAND, REPORT, EventKind
+from matchbox.shm.errors import BadArgument, EngineDown, MatchboxError, RingFull
+from matchbox.shm.records import COMMAND, REPORT, EventKind, Kind
 from matchbox.tools.flows import Flow
 from matchbox.tools.replay import Outcome, outcome_of_reports
 
 if TYPE_CHECKING:
+    from matchbox.shm.market import Market
     from matchbox.shm.session import Session
+
+ACCOUNT, SYMBOL = "replay", "FLOW"
 
 # No order of a flow has this client order id: theirs are ID.N.
 _NOBODY = "end-of-replay"
@@ -108,16 +119,17 @@ class Live:
         final = heard[::-1][last]
         alive = ids[(final["leaves_lots"] > 0) & (final["kind"] != EventKind.REJECTED)]
         cancels = np.zeros(len(alive), COMMAND)
-        cancels["kind"], cancels["order_id"] = 2, alive
+        cancels["kind"], cancels["order_id"] = Kind.CANCEL_ORDER, alive
         self.send(cancels)
         self._finish()
         return len(alive)
 
 
-def config_text(flow: Flow, *, instance: str, topology: str) -> str:
-    """TOML of an exchange for this flow: market FLOW, account "replay", a tick and a lot of 1."""
+def config_text(flow: Flow, *, instance: str, data: Path, topology: str) -> str:
+    """TOML of an exchange for this flow: one market, one account, a tick and a lot of 1."""
     return f"""
 instance = "{instance}"
+data = "{data}"
 topology = "{topology}"
 
 [[asset]]
@@ -130,11 +142,11 @@ scale = 0
 
 [[account]]
 number = 1
-name = "replay"
+name = "{ACCOUNT}"
 
 [[market]]
 id = 1
-symbol = "FLOW"
+symbol = "{SYMBOL}"
 base = "LOT"
 quote = "TICK"
 tick_size = "1"
@@ -143,3 +155,52 @@ max_price = "{flow.max_price_ticks}"
 max_quantity = "{flow.max_quantity_lots}"
 max_orders = {flow.max_orders}
 """
+
+
+@contextmanager
+def exchange(flow: Flow, topology: str) -> Iterator[Path]:
+    """The data folder of an exchange for this flow, which runs until the `with` ends.
+
+    Raises MatchboxError, with what it said, if it does not start.
+    """
+    with tempfile.TemporaryDirectory(prefix="matchbox-replay-") as folder:
+        data, config = Path(folder) / "data", Path(folder) / "replay.toml"
+        instance = f"replay-{os.getpid()}"
+        config.write_text(config_text(flow, instance=instance, data=data, topology=topology))
+        _matchbox("up", str(config), "--detach")
+        try:
+            yield data
+        finally:
+            _matchbox("down", str(data))
+
+
+def _matchbox(*arguments: str) -> None:
+    command = [sys.executable, "-m", "matchbox.tools.cli", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        said = (result.stderr or result.stdout).strip()
+        raise MatchboxError(f"matchbox {arguments[0]} failed: {said}")
+
+
+@contextmanager
+def attached(
+    place: Path | str, *, account: str, symbol: str = ""
+) -> "Iterator[tuple[Session, Market]]":
+    """A session, and the market to play in: the one called so, or the only one.
+
+    Raises BadArgument unless the market is empty: orders of others would change the fills.
+    """
+    from matchbox.shm.connect import connect
+
+    with connect(place, account=account, name=f"replay-{os.getpid()}") as session:
+        markets = session.markets
+        if not symbol and len(markets) != 1:
+            raise BadArgument(f"--market must say which one: allowed={', '.join(markets)}")
+        market = session.market(symbol) if symbol else next(iter(markets.values()))
+        top = session.book(market).top()
+        if len(top.bids) or len(top.asks):
+            raise BadArgument(
+                f"a replay needs an empty market: market={market.symbol}, "
+                f"levels={len(top.bids)} bids, {len(top.asks)} asks"
+            )
+        yield session, market

@@ -96,8 +96,12 @@ def test_an_exchange_that_does_nothing_is_noticed(
 def test_the_configuration_of_a_flow_is_valid_and_admits_all_of_it(topology: str) -> None:
     flow = flows.load(flows.DEMO)
     made = config.parse(
-        replay_live.config_text(flow, instance="replay-1", topology=topology), Path("flow.toml")
+        replay_live.config_text(
+            flow, instance="replay-1", data=Path("/nowhere"), topology=topology
+        ),
+        Path("flow.toml"),
     )
+    assert made.data == Path("/nowhere")
     (market,) = made.markets
     assert (market.max_price_ticks, market.max_orders) == (flow.max_price_ticks, flow.max_orders)
     assert market.notional_units == market.lot_units == 1
