@@ -360,6 +360,8 @@ cdef void _end_record(publisher* p, const mb_record* record, bint has_events) no
             report.account = record.account
             # What was named or numbered by the record: the session of an attachment, the market of a definition.
             report.order_id = (<const mb_named_record*>record).id
+            if record.kind == MB_ATTACH_SESSION:
+                report.quantity_lots = <int64_t>(<const mb_named_record*>record).position
             memcpy(report.client_order_id, record.client_order_id, 36)
     number = p.slot_of[record.session]
     if number != NO_SLOT:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from matchbox.shm.connect import connect
+from matchbox.shm.depth import LEVEL, Book, MarketData
 from matchbox.shm.errors import (
     BadArgument,
     Detached,
@@ -12,23 +14,54 @@ from matchbox.shm.errors import (
     SegmentError,
     SessionError,
 )
+from matchbox.shm.market import Market
 from matchbox.shm.reasons import Reason
-from matchbox.shm.records import COMMAND, EVENT, MARKET_DATA, REPORT
+from matchbox.shm.records import (
+    COMMAND,
+    EVENT,
+    MARKET_DATA,
+    REPORT,
+    Capability,
+    EventKind,
+    Flag,
+    Kind,
+    MarketDataKind,
+    OrderType,
+    ReportFlag,
+    Side,
+    TimeInForce,
+)
+from matchbox.shm.session import Session
 
 __all__ = [
     "COMMAND",
     "EVENT",
+    "LEVEL",
     "MARKET_DATA",
     "REPORT",
     "BadArgument",
+    "Book",
+    "Capability",
     "Detached",
     "EngineDown",
+    "EventKind",
+    "Flag",
+    "Kind",
     "Lapped",
+    "Market",
+    "MarketData",
+    "MarketDataKind",
     "MatchboxError",
+    "OrderType",
     "Reason",
+    "ReportFlag",
     "RingFull",
     "SegmentError",
+    "Session",
     "SessionError",
+    "Side",
+    "TimeInForce",
+    "connect",
     "get_include",
 ]
 

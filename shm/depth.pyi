@@ -33,6 +33,7 @@ def format_depth(
     levels: int,
     epoch: int = 0,
 ) -> None: ...
+def read_definition(buffer: Any) -> tuple[np.void, tuple[str, int], tuple[str, int]]: ...
 
 class Book:
     market: Market

@@ -1,8 +1,8 @@
-"""A market's depth and the public market data, read in place from shared memory. The protocols are in depth.h, ring.h."""
+"""A market's depth and the public market data, read in place. The protocols are in depth.h and ring.h."""
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from matchbox.shm.records cimport *
 from matchbox.shm.ring cimport *
@@ -65,6 +65,32 @@ def format_depth(buffer, definition, base, quote, *, uint32_t levels, uint64_t e
     mb_store_release32(&table.ready, 1)
 
 
+def read_definition(buffer):
+    """(ADD_MARKET record, (base, scale), (quote, scale)) of a depth table. Raises SegmentError if it is none."""
+    cdef const mb_depth* table = _checked(buffer)
+    cdef const unsigned char[::1] raw = <const unsigned char[:sizeof(mb_market_record)]><unsigned char*>&table.definition
+    record = np.frombuffer(bytes(raw), MARKET_RECORD)[0]
+    return record, _asset(&table.base), _asset(&table.quote)
+
+
+cdef _asset(const mb_depth_asset* asset):
+    return bytes(asset.name[:MB_NAME_BYTES]).rstrip(b"\0").decode(), asset.scale
+
+
+cdef const mb_depth* _checked(buffer) except NULL:
+    """The table in `buffer`, which must outlive it. Raises SegmentError."""
+    cdef Py_buffer view
+    cdef const mb_depth* table
+    PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
+    table = <const mb_depth*>view.buf
+    size = view.len
+    PyBuffer_Release(&view)
+    if size < MB_DEPTH_LEVELS_OFFSET or mb_load_acquire32(&table.ready) != 1 or table.magic != MB_DEPTH_MAGIC \
+            or table.layout_version != 1 or mb_depth_bytes(table.capacity) > <uint64_t>size:
+        raise SegmentError(f"not a depth table of this version: bytes={size}")
+    return table
+
+
 cdef _set_asset(mb_depth_asset* out, asset):
     cdef bytes name = asset[0].encode()[:MB_NAME_BYTES]
     memcpy(out.name, <const char*>name, len(name))
@@ -83,15 +109,7 @@ cdef class Book:
     cdef readonly object market
 
     def __init__(self, buffer not None, Ring market_data, market=None):
-        cdef Py_buffer view
-        PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
-        self._table = <const mb_depth*>view.buf
-        size = view.len
-        PyBuffer_Release(&view)
-        if size < MB_DEPTH_LEVELS_OFFSET or mb_load_acquire32(&self._table.ready) != 1 \
-                or self._table.magic != MB_DEPTH_MAGIC or self._table.layout_version != 1 \
-                or mb_depth_bytes(self._table.capacity) > <uint64_t>size:
-            raise SegmentError(f"not a depth table of this version: bytes={size}")
+        self._table = _checked(buffer)
         self._buffer, self._market_data, self.market = buffer, market_data, market
 
     @property
@@ -188,13 +206,13 @@ def _merge(copied, changes, bint descending):
 
 
 cdef int _read_top(const mb_depth* table, mb_depth_top* top) except -1:
-    cdef uint64_t tries
+    cdef uint64_t _tries
     with nogil:
-        for tries in range(TOP_TRIES):
+        for _tries in range(TOP_TRIES):
             if mb_depth_read_top(table, top):
                 break
             mb_pause()
-    if tries + 1 >= TOP_TRIES:
+    if _tries + 1 >= TOP_TRIES:
         raise EngineDown("the publisher died while it changed this market's top")
     return 0
 
@@ -264,14 +282,14 @@ cdef class MarketData:
     cdef uint64_t _look(self, timeout) except? 0:
         """How many records there are, after waiting for one for `timeout`."""
         cdef uint64_t ready = self.pending
-        cdef uint64_t looks
+        cdef uint64_t _looks
         if ready or timeout == 0:
             return ready
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = 20e-6
         while True:
             with nogil:
-                for looks in range(LOOKS):
+                for _looks in range(LOOKS):
                     if mb_load_acquire(&self._ring.ring.producer.value) != self._position:
                         break
                     mb_pause()

@@ -16,6 +16,7 @@ import typer
 from matchbox.shm.errors import MatchboxError
 
 GROUPS = (
+    "commands_instance",  # up, down, status, ring
     "commands_flow",  # replay
     "commands_journal",  # log
     "commands_bench",  # bench

@@ -1,0 +1,148 @@
+"""Attaching to a running exchange: `matchbox.connect()`."""
+
+import mmap
+import os
+import select
+from pathlib import Path
+from typing import Any
+
+from matchbox.shm.control import ControlClient, RequestKind
+from matchbox.shm.depth import Book, MarketData, read_definition
+from matchbox.shm.errors import BadArgument
+from matchbox.shm.market import Market
+from matchbox.shm.ring import Ring
+from matchbox.shm.segment import map_fd
+from matchbox.shm.session import Session
+
+
+def connect(
+    exchange: str | Path,
+    *,
+    account: str = "",
+    name: str = "",
+    capabilities: int = 0,
+    wait: str = "park",
+    timeout: float = 10.0,
+) -> Session:
+    """Attach to the exchange and return a session.
+
+    exchange      its data folder, or the name of an instance that keeps its data in the default place
+    account       name of the account to trade for; "" for a session that only looks or operates
+    name          of the session: one that attaches again by its name goes on with its numbering. "" lets the
+                  exchange choose one
+    capabilities  enum Capability; 0 = what the account is for (trading)
+    wait          "park" (sleep while there is nothing to do) or "spin" (never give the core away)
+    timeout       seconds for the exchange to answer
+
+    Raises EngineDown if no exchange answers, SessionError if it refuses.
+    """
+    control = ControlClient(data_folder(exchange) / "control.sock", timeout)
+    try:
+        reply, fds, _ = control.ask(
+            RequestKind.ATTACH, account=account, name=name, capabilities=capabilities
+        )
+    except BaseException:
+        control.close()
+        raise
+    commands, reports, market_data, *pidfds = fds
+    try:
+        rings = (
+            Ring.attach(map_fd(commands)),
+            Ring.attach(map_fd(reports, writable=False)),
+        )
+        connection = Connection(control, map_fd(market_data, writable=False), pidfds)
+    finally:
+        for fd in (commands, reports, market_data):
+            os.close(fd)
+    return Session(
+        connection,
+        *rings,
+        number=int(reply["session"]),
+        name=reply["text"].decode(),
+        account=int(reply["account"]),
+        pidfds=pidfds,
+        wait=wait,
+    )
+
+
+def data_folder(exchange: str | Path) -> Path:
+    """The data folder of an exchange, given itself or an instance's name."""
+    path = Path(exchange).expanduser()
+    if path.is_dir():
+        return path
+    text = str(exchange)
+    if "/" in text or not text:
+        raise BadArgument(f"no such data folder: {exchange}")
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(state).expanduser() / "matchbox" / text
+
+
+class Connection:
+    """A bot's line to the exchange beside its rings: markets, books, market data."""
+
+    def __init__(self, control: ControlClient, market_data: mmap.mmap, pidfds: list[int]) -> None:
+        self._control = control
+        self._market_data = Ring.attach(market_data)
+        self._pidfds = pidfds
+        self._poller = select.poll()
+        for fd in pidfds:
+            self._poller.register(fd, select.POLLIN)
+        self._numbers: dict[str, int] = {}
+        self._books: dict[int, Book] = {}
+
+    def market(self, market: Market | str | int) -> Market:
+        """A market by symbol or number. Raises SessionError if there is none."""
+        if isinstance(market, Market):
+            return market
+        made: Market = self.book(market).market
+        return made
+
+    @property
+    def markets(self) -> dict[str, Market]:
+        """All markets by symbol, as they are now."""
+        _, _, records = self._control.ask(RequestKind.MARKETS)
+        found = (self.market(int(record["market"])) for record in records)
+        return {market.symbol: market for market in found}
+
+    def book(self, market: Market | str | int) -> Book:
+        """The view of a market's depth table; the same one each time."""
+        if isinstance(market, str):
+            number, symbol = self._numbers.get(market, 0), market
+        elif isinstance(market, Market):
+            number, symbol = market.number, ""
+        elif isinstance(market, int) and not isinstance(market, bool):
+            number, symbol = market, ""
+        else:
+            raise BadArgument(f"a market is a Market, a symbol or a number: market={market!r}")
+        if number not in self._books:
+            self._open_book(number, symbol)
+            number = self._numbers[symbol] if symbol else number
+        return self._books[number]
+
+    def _open_book(self, number: int, symbol: str) -> None:
+        if len(symbol.encode()) > 23 or not 0 <= number < 1 << 32:
+            raise BadArgument(f"not a market's symbol or number: {symbol or number!r}")
+        _, fds, _ = self._control.ask(RequestKind.DEPTH, market=number, symbol=symbol)
+        try:
+            memory = map_fd(fds[0], writable=False)
+        finally:
+            os.close(fds[0])
+        definition, base, quote = read_definition(memory)
+        market = Market.from_record(definition, *base, *quote)
+        self._numbers[market.symbol] = market.number
+        self._books[market.number] = Book(memory, self._market_data, market)
+
+    def market_data(self) -> MarketData:
+        """A new reader of the public market data, standing at the present."""
+        return MarketData(self._market_data, self.dead)
+
+    def dead(self) -> bool:
+        """Has a process that we depend on died?"""
+        return bool(self._pidfds) and bool(self._poller.poll(0))
+
+    def close(self) -> None:
+        """Hang up the control socket. Books and market data can still be read."""
+        self._control.close()
+
+    def __getstate__(self) -> Any:
+        raise BadArgument("a connection belongs to its process")

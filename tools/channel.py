@@ -1,0 +1,70 @@
+"""The line between the supervisor and a host process: requests, answers and descriptors over a socket pair.
+
+A packet is a JSON object; descriptors travel beside it. The supervisor asks {"do": name, ...}, the host answers
+{"ok": true, ...} or {"ok": false, "error": text}; one request at a time.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Iterable
+from typing import Any
+
+from matchbox.shm.errors import EngineDown, MatchboxError
+
+_MOST = 1 << 17
+
+
+class Channel:
+    """One end of the line; owns its socket."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self.socket = end
+
+    @staticmethod
+    def pair() -> "tuple[Channel, socket.socket]":
+        """The supervisor's end, and the socket to be inherited by the host."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * _MOST)
+        return Channel(ours), theirs
+
+    def send(self, message: dict[str, Any], fds: Iterable[int] = ()) -> None:
+        socket.send_fds(self.socket, [json.dumps(message).encode()], list(fds))
+
+    def receive(self) -> tuple[dict[str, Any] | None, list[int]]:
+        """The next packet and its descriptors; None at the end."""
+        try:
+            data, fds, _, _ = socket.recv_fds(self.socket, _MOST, 4)
+        except ConnectionResetError:
+            return None, []
+        return (json.loads(data) if data else None), list(fds)
+
+    def ask(
+        self, do: str, *, fds: Iterable[int] = (), timeout: float | None = 60.0, **fields: Any
+    ) -> dict[str, Any]:
+        """Send a request and wait for its answer. Raises MatchboxError as the host says, EngineDown if it died."""
+        self.socket.settimeout(timeout)
+        try:
+            self.send({"do": do, **fields}, fds)
+            answer, _ = self.receive()
+        except TimeoutError:
+            raise EngineDown(
+                f"a process of the exchange did not answer: {do}, {timeout} s"
+            ) from None
+        except OSError as error:
+            raise EngineDown(f"a process of the exchange has died: {do}: {error}") from None
+        if answer is None:
+            raise EngineDown(f"a process of the exchange has died: {do}")
+        if not answer.pop("ok"):
+            raise MatchboxError(answer["error"])
+        return answer
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def close_all(fds: Iterable[int]) -> None:
+    """Close descriptors."""
+    for fd in fds:
+        os.close(fd)

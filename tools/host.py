@@ -1,0 +1,344 @@
+"""A host process: runs the agents that the plan places in it, and does what the supervisor asks.
+
+    main thread      answers the supervisor (tools/channel.py); reaches the agents by Loop.call() alone
+    engine threads   one Loop for each of the plan's threads, pinned as it says
+    journal thread   the journaler, which may block on the disk
+
+Started by the supervisor as `python -m matchbox.tools.host FD`; ends when asked, or when the supervisor is gone. An
+agent that fails ends the whole process at once: a wrong fill is worse than an outage.
+"""
+
+import mmap
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from matchbox.core.agent import Agent
+from matchbox.core.loop import Bell, Loop
+from matchbox.core.matcher import MatcherAgent
+from matchbox.core.plan import OPERATOR_SLOT, Plan, PlanThread
+from matchbox.core.publisher import Publisher
+from matchbox.core.sequencer import Sequencer
+from matchbox.persistence.journal import Reader, Writer
+from matchbox.persistence.journaler import Journaler
+from matchbox.shm import segment
+from matchbox.shm.board import Board
+from matchbox.shm.errors import BadArgument, MatchboxError
+from matchbox.shm.ring import Ring
+from matchbox.shm.segment import SegmentName
+from matchbox.tools.channel import Channel, close_all
+
+# How long a replay may go on without one record published.
+_REPLAY_PATIENCE_S = 30.0
+_CALL_TIMEOUT_S = 60.0
+
+
+class EngineThread:
+    """A thread of engine agents."""
+
+    def __init__(
+        self, plan: Plan, number: int, board: Board, segments: Callable[[str], Any]
+    ) -> None:
+        thread = plan.threads[number]
+        self.core = thread.core
+        self.agents: dict[str, Agent] = {name: plan.build(name, segments) for name in thread.agents}
+        self.loop = Loop(
+            list(self.agents.values()),
+            board,
+            number,
+            [row_of(board, name) for name in thread.agents],
+            peers=plan.peers(number),
+            idle=thread.idle,
+        )
+        self._thread = threading.Thread(target=guard, args=(self._run,), name=thread.name)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _run(self) -> None:
+        pin(self.core)
+        self.loop.run()
+
+    def stop(self) -> None:
+        self.loop.stop()
+        self._thread.join()
+
+
+class JournalThread:
+    """The journaler's thread: steps while there is something to do, sleeps on its bell otherwise."""
+
+    def __init__(self, plan: Plan, number: int, board: Board, log: Ring, settings: dict[str, Any]):
+        thread: PlanThread = plan.threads[number]
+        self.core = thread.core
+        self.writer = Writer(
+            settings["directory"],
+            epoch=plan.epoch,
+            batch_records=settings["batch_records"],
+            file_bytes=settings["file_bytes"],
+        )
+        self.journaler = Journaler(
+            self.writer, log, plan.journaler_reader, linger_ns=settings["linger_ns"]
+        )
+        self._bell = Bell(board, number)
+        self._peers = [Bell(board, peer) for peer in plan.peers(number)]
+        self._row = board.agents[row_of(board, "journaler")]
+        self._stopping = False
+        self._thread = threading.Thread(target=guard, args=(self._run,), name=thread.name)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _run(self) -> None:
+        pin(self.core)
+        while not self._stopping:
+            done = self.journaler.step()
+            self._row["rounds"] += 1
+            if done:
+                self._row["work"] += done
+                self._row["position"] = self.journaler.durable
+                for peer in self._peers:
+                    peer.ring()
+                continue
+            self._bell.announce()
+            if self.journaler.ready or self._stopping:
+                self._bell.unannounce()
+            else:
+                self._row["parks"] += 1
+                self._bell.sleep(1.0)
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._bell.ring()
+        self._thread.join()
+        self.writer.close()
+
+
+class Host:
+    """All of one process."""
+
+    def __init__(self, plan: Plan, process: int, settings: dict[str, Any]) -> None:
+        self._plan = plan
+        self._open: dict[str, mmap.mmap] = {}
+        self._sessions: dict[int, tuple[Ring, Ring]] = {}
+        board = Board.attach(self._segment("board"))
+        self.engines: list[EngineThread] = []
+        self.journals: list[JournalThread] = []
+        for number, thread in enumerate(plan.threads):
+            if thread.process != process:
+                continue
+            board.processes[number]["pid"] = os.getpid()
+            if "journaler" in thread.agents:
+                log = Ring.attach(self._segment("log"))
+                self.journals.append(JournalThread(plan, number, board, log, settings))
+            else:
+                self.engines.append(EngineThread(plan, number, board, self._segment))
+
+    def _segment(self, part: str) -> mmap.mmap:
+        """The memory of a part, mapped once."""
+        if part not in self._open:
+            name = SegmentName(self._plan.instance, self._plan.epoch, part)
+            self._open[part] = segment.attach(name)
+        return self._open[part]
+
+    def start(self) -> None:
+        for thread in (*self.engines, *self.journals):
+            thread.start()
+
+    def answer(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+        """Do what is asked. Raises MatchboxError where that cannot be done."""
+        do = request.pop("do")
+        if do == "open_session":
+            return self.open_session(int(request["slot"]), fds)
+        action = {
+            "close_session": self.close_session,
+            "recover": self.recover,
+            "begin": self.begin,
+            "finish": self.finish,
+            "state": self.state,
+        }.get(do)
+        if action is None:
+            raise BadArgument(f"a host does not know how to: {do}")
+        return action(**request)
+
+    def open_session(self, slot: int, fds: list[int]) -> dict[str, Any]:
+        """Map a session's memory (commands, reports) and make it known to those agents of ours that use it."""
+        rings = tuple(Ring.attach(segment.map_fd(fd)) for fd in fds)
+        for loop, agent in self._session_agents():
+            loop.call(lambda agent=agent: agent.open_session(slot, *rings), _CALL_TIMEOUT_S)
+        return {}
+
+    def close_session(self, slot: int) -> dict[str, Any]:
+        """Forget it. An error while a session is attached to the slot."""
+        for loop, agent in self._session_agents():
+            loop.call(lambda agent=agent: agent.close_session(slot), _CALL_TIMEOUT_S)
+        return {}
+
+    def _session_agents(self) -> list[tuple[Loop, Sequencer | Publisher]]:
+        return [
+            (engine.loop, agent)
+            for engine in self.engines
+            for agent in engine.agents.values()
+            if isinstance(agent, Sequencer | Publisher)
+        ]
+
+    def _sequencer(self) -> tuple[Loop, Sequencer]:
+        for loop, agent in self._session_agents():
+            if isinstance(agent, Sequencer):
+                return loop, agent
+        raise BadArgument("this host runs no sequencer")
+
+    def recover(self, directory: str) -> dict[str, Any]:
+        """Republish the journal through the live rings, and settle all of it."""
+        loop, sequencer = self._sequencer()
+        began = time.monotonic()
+        count = 0
+        with Reader(Path(directory)) as reader:
+            for batch in reader.batches():
+                self._replay(loop, sequencer, batch.records)
+                count += len(batch.records)
+        last = sequencer.position
+        moved = time.monotonic()
+        while sequencer.settled < last:
+            if loop.call(sequencer.settle, _CALL_TIMEOUT_S):
+                moved = time.monotonic()
+            elif time.monotonic() - moved > _REPLAY_PATIENCE_S:
+                raise MatchboxError(
+                    f"replay does not settle: settled={sequencer.settled}, log={last}"
+                )
+            else:
+                time.sleep(0.0005)
+        return {"records": count, "sequence": last, "seconds": time.monotonic() - began}
+
+    @staticmethod
+    def _replay(loop: Loop, sequencer: Sequencer, records: Any) -> None:
+        moved = time.monotonic()
+        while len(records):
+            done = loop.call(lambda rest=records: sequencer.replay(rest), _CALL_TIMEOUT_S)
+            records = records[done:]
+            if done:
+                moved = time.monotonic()
+                continue
+            if time.monotonic() - moved > _REPLAY_PATIENCE_S:
+                raise MatchboxError(f"replay stands still: sequence={sequencer.position}")
+            time.sleep(0.0002)
+
+    def begin(self) -> dict[str, Any]:
+        """Begin the epoch: from now on commands are taken. The operator is attached."""
+        loop, sequencer = self._sequencer()
+
+        def start() -> int:
+            sequencer.start(self._plan.epoch)
+            return sequencer.attach_operator(OPERATOR_SLOT)
+
+        return {"session": loop.call(start, _CALL_TIMEOUT_S)}
+
+    def finish(self) -> dict[str, Any]:
+        """End the epoch: no more commands are taken. The answer has the last sequence."""
+        loop, sequencer = self._sequencer()
+
+        def stop() -> int:
+            sequencer.stop(self._plan.epoch)
+            return sequencer.position
+
+        deadline = time.monotonic() + _REPLAY_PATIENCE_S
+        while True:
+            try:
+                return {"sequence": loop.call(stop, _CALL_TIMEOUT_S)}
+            except BadArgument:  # the log is full: its readers will make room
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.001)
+
+    def state(self) -> dict[str, Any]:
+        """Position of every agent, and state hashes where there are any."""
+        found: dict[str, Any] = {}
+        for engine in self.engines:
+            for name, agent in engine.agents.items():
+                found[name] = engine.loop.call(lambda agent=agent: look(agent), _CALL_TIMEOUT_S)
+        for journal in self.journals:
+            found["journaler"] = {"position": journal.journaler.durable}
+        return {"agents": found}
+
+    def stop(self) -> None:
+        for thread in (*self.engines, *self.journals):
+            thread.stop()
+
+
+def look(agent: Agent) -> dict[str, Any]:
+    """What an agent says of itself, between two of its rounds."""
+    if isinstance(agent, Sequencer):
+        return {
+            "position": agent.position,
+            "settled": agent.settled,
+            "hash": agent.state_hash(),
+            "counters": agent.counters,
+        }
+    if isinstance(agent, MatcherAgent):
+        return {
+            "position": agent.position,
+            "hash": agent.state_hash(),
+            "counters": {"refused_markets": agent.refused_markets},
+        }
+    assert isinstance(agent, Publisher)
+    return {"position": agent.position, "counters": agent.counters}
+
+
+def guard(run: Callable[[], None]) -> None:
+    """Run a thread's work; whatever it raises ends the process."""
+    try:
+        run()
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(70)
+
+
+def pin(core: int | None) -> None:
+    """Keep the calling thread on one core."""
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+
+
+def row_of(board: Board, agent: str) -> int:
+    """The board's row of an agent."""
+    return int(np.flatnonzero(board.live_agents()["name"] == agent.encode())[0])
+
+
+def main() -> None:
+    """Serve the supervisor on the socket whose descriptor is the first argument."""
+    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
+    first, _ = channel.receive()
+    assert first is not None
+    host: Host | None = None
+    try:
+        host = Host(Plan.from_json(first["plan"]), first["process"], first["journal"])
+        host.start()
+        channel.send({"ok": True, "pid": os.getpid()})
+    except Exception as error:
+        channel.send({"ok": False, "error": f"{type(error).__name__}: {error}"})
+        os._exit(1)
+    while True:
+        request, fds = channel.receive()
+        if request is None or request["do"] == "exit":
+            break
+        try:
+            answer = {"ok": True, **host.answer(request, fds)}
+        except Exception as error:
+            answer = {"ok": False, "error": f"{type(error).__name__}: {error}"}
+        close_all(fds)
+        channel.send(answer)
+    host.stop()
+    if request is not None:
+        channel.send({"ok": True})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Starting and stopping an exchange from the command line."""
+
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from matchbox.shm.connect import data_folder
+from matchbox.shm.errors import BadArgument
+from matchbox.tools.config import Config, load
+from matchbox.tools.supervisor import Supervisor, read_status
+
+_START_PATIENCE_S = 600.0
+
+
+def up(path: Path, data: Path | None, topology: str, detach: bool) -> int:
+    """Start an exchange; returns the exit status."""
+    config = load(path)
+    if data is not None:
+        config = replace(config, data=data.expanduser().resolve())
+    if topology:
+        config = config.with_topology(topology)
+    if detach:
+        return _up_detached(config, path, topology)
+    supervisor = Supervisor(config, say=lambda text: print(text, flush=True))
+    supervisor.start()
+    _greet(config, supervisor)
+    return supervisor.run()
+
+
+def _greet(config: Config, supervisor: Supervisor) -> None:
+    """Say what runs and what can be done with it."""
+    assert supervisor.plan is not None
+    print(f"Exchange {config.instance} is running, epoch {supervisor.plan.epoch}, data in {config.data}.")
+    for thread in supervisor.plan.threads:
+        where = "any core" if thread.core is None else f"core {thread.core}"
+        print(f"  {thread.name:<12} {where}, {thread.idle:<5}  {', '.join(thread.agents)}")
+    markets = ", ".join(market.symbol for market in config.markets)
+    print(f"  markets      {markets or 'none'}")
+    if config.markets and config.accounts:
+        market, account = config.markets[0], config.accounts[0]
+        price = 100 * market.price_step_ticks * market.tick_size
+        quantity = max(market.min_quantity_lots, market.quantity_step_lots) * market.lot_size
+        print(
+            "Next, in another terminal:\n"
+            f"  matchbox status {config.data}\n"
+            f"  python - <<'END'\n"
+            "import matchbox\n"
+            f'with matchbox.connect("{config.data}", account="{account.name}") as session:\n'
+            f'    session.buy("{market.symbol}", "{quantity:f}", "{price:f}", client_order_id="hello-{os.getpid()}")\n'
+            "    for report in session.reports(timeout=1):\n"
+            '        print(matchbox.EventKind(report["kind"]).name, report["client_order_id"].decode())\n'
+            "END\n"
+            "Ctrl-C here, or `matchbox down`, stops it."
+        )
+    sys.stdout.flush()
+
+
+def _up_detached(config: Config, path: Path, topology: str) -> int:
+    """Start the same command in the background and wait until it serves."""
+    config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log = config.data / "log.txt"
+    command = [sys.executable, "-m", "matchbox.tools.cli", "up", str(path), "--data", str(config.data)]
+    if topology:
+        command += ["--topology", topology]
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + _START_PATIENCE_S
+    while time.monotonic() < deadline:
+        status = read_status(config.data)
+        if status.get("pid") == process.pid and status["state"] == "running":
+            print(f"Exchange {config.instance} is running, pid {process.pid}; its output is in {log}.")
+            return 0
+        if process.poll() is not None:
+            print(log.read_text(), end="", file=sys.stderr)
+            return process.returncode or 1
+        time.sleep(0.02)
+    process.terminate()
+    print(f"The exchange did not start in {_START_PATIENCE_S:.0f} s: see {log}", file=sys.stderr)
+    return 1
+
+
+def find_data(exchange: str) -> Path:
+    """The data folder of an exchange: itself, by an instance's name, or by its configuration file."""
+    path = Path(exchange).expanduser()
+    if path.is_file():
+        return load(path).data
+    return data_folder(exchange)
+
+
+def down(exchange: str, timeout: float) -> int:
+    """Stop an exchange in order and wait; returns the exit status."""
+    data = find_data(exchange)
+    status = read_status(data)
+    if status.get("state") not in ("starting", "running", "stopping"):
+        raise BadArgument(f"no exchange runs there: data={data}, state={status.get('state', 'none')}")
+    pid = int(status["pid"])
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        raise BadArgument(
+            f"it has died without stopping; `matchbox up` recovers it: data={data}, pid={pid}"
+        ) from None
+    try:
+        if read_status(data).get("pid") != pid or not is_supervisor(pid):
+            raise BadArgument(f"it has died without stopping; `matchbox up` recovers it: data={data}")
+        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        selector = selectors.DefaultSelector()
+        selector.register(pidfd, selectors.EVENT_READ)
+        if not selector.select(timeout):
+            print(f"It has not ended in {timeout:.0f} s: pid={pid}", file=sys.stderr)
+            return 1
+    finally:
+        os.close(pidfd)
+    after = read_status(data)
+    if after.get("state") != "stopped":
+        print(f"It ended, but not in order: state={after.get('state')}", file=sys.stderr)
+        return 1
+    print(f"Stopped at sequence {after['sequence']:,}; state hash {after['hash']}.")
+    return 0
+
+
+def is_supervisor(pid: int) -> bool:
+    """Is this process (still) one of ours?"""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return b"matchbox" in command or b"python" in command or b"pytest" in command

@@ -1,0 +1,379 @@
+"""The control socket: bots attach here, and their sessions are looked after until they end.
+
+A session's life: memory made, made known to sequencer and publisher, attached by a log record of the operator's
+session, handed to the bot. It ends when the publisher closes its report ring (logged out, detached for cause) or
+its process dies (pidfd), which detaches it by a record; its slot is free again when its last report is out.
+"""
+
+import contextlib
+import os
+import pwd
+import selectors
+import socket
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from matchbox.core.plan import OPERATOR_SLOT, Plan
+from matchbox.shm import segment
+from matchbox.shm.control import LAYOUT_VERSION, MAGIC, REQUEST, RequestKind, reply
+from matchbox.shm.errors import MatchboxError, SegmentError
+from matchbox.shm.reasons import Reason, describe
+from matchbox.shm.records import (
+    COMMAND,
+    MARKET_RECORD,
+    NAMED_RECORD,
+    Capability,
+    EventKind,
+    Kind,
+)
+from matchbox.shm.ring import Ring, ring_bytes
+from matchbox.shm.segment import SegmentName
+from matchbox.shm.session import Session
+from matchbox.tools.channel import Channel, close_all
+from matchbox.tools.config import Config
+
+_ANSWER_TIMEOUT_S = 30.0
+_PEER = struct.Struct("3i")
+
+
+class Refused(MatchboxError):
+    """A request that is answered with a code and a text."""
+
+    def __init__(self, reason: Reason, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class Operator:
+    """The supervisor's own session: sends operator records and waits for their answers."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def run(self, records: np.ndarray[Any, Any]) -> list[Any]:
+        """The answer to each of `records`, in order. Raises EngineDown."""
+        answers: list[Any] = []
+        for first in range(0, len(records), 1024):
+            batch = np.ascontiguousarray(records[first : first + 1024]).view(COMMAND)
+            position = self.session.submit(batch, timeout=_ANSWER_TIMEOUT_S)
+            last = position + len(batch) - 1
+            while position <= last:
+                reports = self.session.reports(timeout=_ANSWER_TIMEOUT_S)
+                if not len(reports):
+                    raise MatchboxError("the exchange does not answer its operator")
+                for report in reports:
+                    if int(report["command_position"]) == position and report["kind"] in (
+                        EventKind.DONE,
+                        EventKind.REJECTED,
+                    ):
+                        answers.append(report)
+                        position += 1
+        return answers
+
+    def one(self, record: np.ndarray[Any, Any]) -> Any:
+        """The answer to one record. Raises Refused."""
+        (report,) = self.run(record)
+        if report["reason"]:
+            reason = Reason(int(report["reason"]))
+            raise Refused(reason, describe(reason))
+        return report
+
+
+@dataclass
+class Attached:
+    """One session of a bot."""
+
+    slot: int
+    number: int
+    name: str
+    pid: int
+    pidfd: int
+    reports: Ring
+    detaching: bool = False
+
+
+@dataclass
+class Doorkeeper:
+    """Answers the control socket. Single-threaded: the supervisor's selector calls it."""
+
+    config: Config
+    plan: Plan
+    operator: Operator
+    hosts: list[Channel]  # those with a sequencer or a publisher
+    engine_pids: list[int]  # theirs
+    selector: selectors.BaseSelector
+    sessions: dict[int, Attached] = field(default_factory=dict)  # by slot
+    _listener: socket.socket | None = None
+
+    def listen(self, path: Path) -> None:
+        """Open the control socket. Any user may connect: who it is decides what is allowed."""
+        path.unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        self._listener.bind(str(path))
+        path.chmod(0o666)
+        self._listener.listen(64)
+        self.selector.register(self._listener, selectors.EVENT_READ, self._accept)
+
+    def close(self) -> None:
+        """Take no more requests."""
+        if self._listener is not None:
+            self.selector.unregister(self._listener)
+            self._listener.close()
+            self._listener = None
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+            line, _ = self._listener.accept()
+            line.settimeout(1.0)
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 18)
+            self.selector.register(line, selectors.EVENT_READ, lambda: self._serve(line))
+
+    def _serve(self, line: socket.socket) -> None:
+        fds: list[int] = []
+        try:
+            data = line.recv(4096)
+            if not data:
+                self._hang_up(line)
+                return
+            answer, fds, records = self._answer(line, data)
+            socket.send_fds(line, [answer, records], fds)
+        except Refused as refusal:
+            with contextlib.suppress(OSError):
+                line.send(reply(int(refusal.reason), str(refusal)))
+        except SegmentError as error:
+            with contextlib.suppress(OSError):
+                line.send(reply(int(Reason.TOO_MANY_OBJECTS), str(error)))
+        except OSError:
+            self._hang_up(line)
+        finally:
+            close_all(fds)
+
+    def _hang_up(self, line: socket.socket) -> None:
+        self.selector.unregister(line)
+        line.close()
+        self.sweep()
+
+    def _answer(self, line: socket.socket, data: bytes) -> tuple[bytes, list[int], bytes]:
+        if len(data) != REQUEST.itemsize:
+            raise Refused(
+                Reason.BAD_FIELD, f"a request has {REQUEST.itemsize} bytes: bytes={len(data)}"
+            )
+        request = np.frombuffer(data, REQUEST, 1)[0]
+        if request["magic"] != MAGIC or request["layout_version"] != LAYOUT_VERSION:
+            raise Refused(
+                Reason.BAD_FIELD,
+                f"another version of the control protocol: layout_version={int(request['layout_version'])}, "
+                f"allowed={LAYOUT_VERSION}",
+            )
+        pid, uid, _ = _PEER.unpack(
+            line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+        )
+        kind = int(request["kind"])
+        if kind == RequestKind.ATTACH:
+            return self._attach(request, pid, uid)
+        if kind == RequestKind.DEPTH:
+            return self._depth(request)
+        if kind == RequestKind.MARKETS:
+            definitions = self.config.definitions()
+            markets = definitions[definitions["kind"] == Kind.ADD_MARKET].view(MARKET_RECORD)
+            return reply(count=len(markets)), [], markets.tobytes()
+        if kind == RequestKind.CLOSE:
+            return self._close(request, pid)
+        raise Refused(
+            Reason.UNKNOWN_KIND, f"no such request: kind={kind}, allowed={[*map(int, RequestKind)]}"
+        )
+
+    # -- attaching
+
+    def _attach(self, request: Any, pid: int, uid: int) -> tuple[bytes, list[int], bytes]:
+        account = self._account(_text(request, "account"), uid)
+        capabilities = self._capabilities(int(request["capabilities"]), account, uid)
+        self.sweep()
+        name = _text(request, "name") or self._free_name(_text(request, "account") or "session")
+        slot = next(
+            (n for n in range(OPERATOR_SLOT + 1, self.plan.max_sessions) if n not in self.sessions),
+            0,
+        )
+        if not slot:
+            raise Refused(
+                Reason.TOO_MANY_OBJECTS,
+                f"all session slots are taken: limits.max_sessions={self.plan.max_sessions - 1}",
+            )
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            raise Refused(Reason.DISCONNECTED, f"the asking process is gone: pid={pid}") from None
+        try:
+            commands, reports, ring = self._memory(name)
+        except BaseException:
+            os.close(pidfd)
+            raise
+        try:
+            for host in self.hosts:
+                host.ask("open_session", slot=slot, fds=[commands, reports])
+            try:
+                answer = self.operator.one(_attachment(name, slot, account, capabilities))
+            except BaseException:
+                for host in self.hosts:
+                    host.ask("close_session", slot=slot)
+                raise
+            number = int(answer["order_id"])
+            session = Attached(slot, number, name, pid, pidfd, ring)
+            self.sessions[slot] = session
+            self.selector.register(pidfd, selectors.EVENT_READ, lambda: self._died(session))
+            pidfd = -1
+            fds = [
+                commands,
+                segment.read_only(reports),
+                segment.open_fd(self._part("market-data"), writable=False),
+                *(os.pidfd_open(engine) for engine in self.engine_pids),
+            ]
+            commands = -1
+            packet = reply(
+                session=number,
+                account=account,
+                position=int(answer["quantity_lots"]),
+                sequence=int(answer["sequence"]),
+                text=name,
+            )
+            return packet, fds, b""
+        finally:
+            close_all(fd for fd in (commands, reports, pidfd) if fd >= 0)
+
+    def _memory(self, name: str) -> tuple[int, int, Ring]:
+        """Descriptors of a session's two rings, and the report ring as we see it."""
+        made = []
+        for part, slots, readers in (
+            ("commands", self.plan.command_slots, 1),
+            ("reports", self.plan.report_slots, 0),
+        ):
+            try:
+                fd, memory = segment.memfd(f"matchbox-{part}", ring_bytes(slots))
+            except SegmentError:
+                close_all(fd for fd, _ in made)
+                raise
+            ring = Ring.create(
+                memory,
+                capacity=slots,
+                shape="session",
+                readers=readers,
+                name=name,
+                epoch=self.plan.epoch,
+            )
+            made.append((fd, ring))
+        return made[0][0], made[1][0], made[1][1]
+
+    def _account(self, name: str, uid: int) -> int:
+        """The number of the account, if this user may have it; 0 for none."""
+        if not name:
+            return 0
+        for account in self.config.accounts:
+            if account.name == name and (self._owner(uid) or uid in account.user_ids):
+                return account.number
+        raise Refused(
+            Reason.ACCOUNT_NOT_PERMITTED,
+            f"no account of this name is open to you: account={name}, user={_user(uid)}",
+        )
+
+    def _capabilities(self, wanted: int, account: int, uid: int) -> int:
+        allowed = Capability.TRADE if account else Capability(0)
+        if self._owner(uid):
+            allowed |= Capability.TRADE | Capability.NAME_ACCOUNTS
+        if self._owner(uid) or uid in self.config.operator_ids:
+            allowed |= Capability.OPERATE
+        if wanted & ~allowed:
+            raise Refused(
+                Reason.NOT_PERMITTED,
+                f"capabilities not open to you: wanted={wanted}, allowed={int(allowed)}",
+            )
+        return wanted or int(allowed & Capability.TRADE if account else 0)
+
+    @staticmethod
+    def _owner(uid: int) -> bool:
+        return uid in (os.getuid(), 0)
+
+    def _free_name(self, stem: str) -> str:
+        taken = {session.name for session in self.sessions.values()}
+        return next(
+            name for n in range(1, len(taken) + 2) if (name := f"{stem[:30]}.{n}") not in taken
+        )
+
+    def _depth(self, request: Any) -> tuple[bytes, list[int], bytes]:
+        number, symbol = int(request["market"]), _text(request, "symbol")
+        for market in self.config.markets:
+            if market.id == number or (not number and market.symbol == symbol):
+                fd = segment.open_fd(self._part(f"depth-{market.id}"), writable=False)
+                return reply(), [fd], b""
+        symbols = ", ".join(market.symbol for market in self.config.markets[:20])
+        raise Refused(
+            Reason.UNKNOWN_MARKET, f"no such market: {symbol or number}; there are: {symbols}"
+        )
+
+    def _part(self, part: str) -> SegmentName:
+        return SegmentName(self.plan.instance, self.plan.epoch, part)
+
+    # -- ending
+
+    def _close(self, request: Any, pid: int) -> tuple[bytes, list[int], bytes]:
+        name = _text(request, "name")
+        for session in self.sessions.values():
+            if session.name == name and session.pid == pid:
+                self._detach(session, Reason.LOGGED_OUT)
+                self.sweep()
+                return reply(), [], b""
+        raise Refused(Reason.UNKNOWN_SESSION, f"you have no session of this name: name={name}")
+
+    def _died(self, session: Attached) -> None:
+        """Its process has ended."""
+        self.selector.unregister(session.pidfd)
+        os.close(session.pidfd)
+        session.pidfd = -1
+        self._detach(session, Reason.DISCONNECTED)
+        self.sweep()
+
+    def _detach(self, session: Attached, reason: Reason) -> None:
+        if session.detaching or session.reports.closed:
+            return
+        session.detaching = True
+        record = np.zeros(1, NAMED_RECORD)
+        record["kind"], record["id"], record["reason"] = (
+            Kind.DETACH_SESSION,
+            session.number,
+            reason,
+        )
+        # Refused if it was detached for cause a moment ago: then it is.
+        with contextlib.suppress(Refused):
+            self.operator.one(record)
+
+    def sweep(self) -> None:
+        """Free the slots of sessions whose last report is out."""
+        for session in [s for s in self.sessions.values() if s.reports.closed]:
+            for host in self.hosts:
+                host.ask("close_session", slot=session.slot)
+            if session.pidfd >= 0:
+                self.selector.unregister(session.pidfd)
+                os.close(session.pidfd)
+            del self.sessions[session.slot]
+
+
+def _attachment(name: str, slot: int, account: int, capabilities: int) -> np.ndarray[Any, Any]:
+    record = np.zeros(1, NAMED_RECORD)
+    record["kind"], record["name"], record["slot"] = Kind.ATTACH_SESSION, name.encode(), slot
+    record["account"], record["capabilities"] = account, capabilities
+    return record
+
+
+def _text(request: Any, field: str) -> str:
+    return bytes(request[field]).decode(errors="replace")
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

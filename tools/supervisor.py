@@ -1,0 +1,531 @@
+"""The supervisor: starts an instance, watches it, stops it, and cleans up what a dead one left.
+
+    up      lock the data folder; take over what a dead run left (its log ring into the journal); make the segments;
+            start the processes; replay the journal; begin the epoch; define what the configuration adds; serve
+    stop    take no more commands; let publisher and journaler finish; end the processes; remove the segments
+    failure of a process: stop the others, save the log ring into the journal, say what happened, exit status 1
+
+Files in the data folder: `lock` (held while the supervisor lives), `instance.json` (what runs, or how it ended),
+`control.sock`, `journal/`.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from matchbox.core.plan import Plan, PlanMarket, PlanThread
+from matchbox.persistence.journal import Reader, Writer
+from matchbox.persistence.journaler import drain_log_ring
+from matchbox.shm import segment
+from matchbox.shm.board import Board
+from matchbox.shm.depth import format_depth
+from matchbox.shm.errors import EngineDown, MatchboxError, SegmentError
+from matchbox.shm.reasons import describe
+from matchbox.shm.records import LOG_RECORD, MARKET_RECORD, NAMED_RECORD, Kind
+from matchbox.shm.ring import Ring
+from matchbox.shm.segment import SegmentName
+from matchbox.shm.session import Session
+from matchbox.tools.channel import Channel
+from matchbox.tools.config import Config
+from matchbox.tools.sessions import Doorkeeper, Operator
+
+_DEFINITIONS = (Kind.ADD_ASSET, Kind.ADD_ACCOUNT, Kind.ADD_MARKET)
+_STOP_PATIENCE_S = 60.0
+_EXIT_PATIENCE_S = 10.0
+# What a record says of its own sending, not of what it defines.
+_STAMPS = 40
+
+Say = Callable[[str], None]
+
+
+class AlreadyRunning(MatchboxError):
+    """The data folder, or the instance's name, is in use."""
+
+
+class Host:
+    """A host process and the line to it."""
+
+    def __init__(self, number: int, name: str, plan: Plan, settings: dict[str, Any]) -> None:
+        self.name = name
+        self.agents = [a for t in plan.threads if t.process == number for a in t.agents]
+        self.channel, theirs = Channel.pair()
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "matchbox.tools.host", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                # Ctrl-C in a terminal is for the supervisor, which then stops the hosts in order.
+                start_new_session=True,
+            )
+        self.pidfd = os.pidfd_open(self.process.pid)
+        self.channel.send({"plan": plan.to_json(), "process": number, "journal": settings})
+
+    def wait_ready(self) -> None:
+        """Raises EngineDown if it died, MatchboxError if it could not start."""
+        answer, _ = self.channel.receive()
+        if answer is None:
+            raise EngineDown(f"process {self.name} ended at its start")
+        if not answer["ok"]:
+            raise MatchboxError(f"process {self.name} cannot start: {answer['error']}")
+
+    def end(self, *, kill: bool = False) -> int:
+        """End it and wait; returns its exit status."""
+        if kill:
+            self.process.kill()
+        else:
+            with contextlib.suppress(MatchboxError):
+                self.channel.ask("exit", timeout=_EXIT_PATIENCE_S)
+        self.channel.close()
+        try:
+            status = self.process.wait(_EXIT_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            status = self.process.wait()
+        os.close(self.pidfd)
+        return status
+
+
+class Supervisor:
+    """One instance, from start to end."""
+
+    def __init__(self, config: Config, say: Say = print) -> None:
+        self.config, self.say = config, say
+        self.data = config.data
+        self.hosts: list[Host] = []
+        self.plan: Plan | None = None
+        self._status: dict[str, Any] = {}
+        self._stopping = False
+        self._selector = selectors.DefaultSelector()
+        self._locks: list[Any] = []
+        self._segments: dict[str, Any] = {}
+        self._doors: Doorkeeper | None = None
+        self._operator: Operator | None = None
+
+    # -- starting
+
+    def start(self) -> None:
+        """Bring the instance up. Raises MatchboxError; then nothing of it is left running."""
+        self._lock()
+        try:
+            epoch = self._take_over()
+            known = self._journaled_definitions()
+            missing = self._check_definitions(known)
+            self.plan = make_plan(self.config, epoch)
+            self._make_segments()
+            self._write_status("starting")
+            self._start_hosts()
+            self._recover()
+            self._begin(missing)
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _lock(self) -> None:
+        self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = (self.data / "lock").open("a")
+        # The name, too: segments of two data folders with one name would be the same ones.
+        name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._locks = [lock, name]
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = read_status(self.data).get("pid", "unknown")
+            raise AlreadyRunning(
+                f"an exchange runs in this data folder: data={self.data}, pid={pid}"
+            ) from None
+        try:
+            name.bind(f"\0matchbox-{os.getuid()}-{self.config.instance}")
+        except OSError:
+            raise AlreadyRunning(
+                f"an instance of this name runs, with another data folder: instance={self.config.instance}"
+            ) from None
+
+    def _take_over(self) -> int:
+        """Clean up after dead runs and save what only their shared memory has. Returns the next epoch."""
+        before = read_status(self.data)
+        for pid in before.get("processes", []):
+            kill_host(int(pid))
+        left = segment.names(self.config.instance)
+        epochs = [name.epoch for name in left]
+        logs = [name for name in left if name.part == "log" and name.epoch == max(epochs)]
+        if logs and before.get("epoch", 0) == logs[0].epoch:
+            saved = self._drain(logs[0])
+            self.say(
+                f"The last run did not stop in order. Saved {saved:,} records from its shared memory."
+            )
+        for name in left:
+            segment.unlink(name)
+        return int(max([before.get("epoch", 0), *epochs])) + 1
+
+    def _drain(self, name: SegmentName) -> int:
+        """The tail of a log ring into the journal; returns how many records."""
+        try:
+            log = Ring.attach(segment.attach(name))
+        except SegmentError:
+            return 0  # it died before its rings were made
+        with self._writer(name.epoch) as writer:
+            return drain_log_ring(log, writer)
+
+    def _writer(self, epoch: int) -> Writer:
+        settings = self._journal_settings()
+        return Writer(
+            settings["directory"],
+            epoch=epoch,
+            batch_records=settings["batch_records"],
+            file_bytes=settings["file_bytes"],
+        )
+
+    def _journal_settings(self) -> dict[str, Any]:
+        journal = self.config.journal
+        return {
+            "directory": str(self.data / "journal"),
+            "batch_records": journal.batch_records,
+            "file_bytes": journal.file_size,
+            "linger_ns": journal.linger_ms * 1_000_000,
+        }
+
+    def _journaled_definitions(self) -> NDArray[Any]:
+        """The accepted ADD_ records of the journal."""
+        found = [np.empty(0, LOG_RECORD)]
+        with Reader(self.data / "journal") as reader:
+            for batch in reader.batches():
+                records = batch.records
+                wanted = np.isin(records["kind"], _DEFINITIONS) & (records["reject"] == 0)
+                found.append(records[wanted])
+        return np.concatenate(found)
+
+    def _check_definitions(self, known: NDArray[Any]) -> NDArray[Any]:
+        """The configuration's definitions that the journal lacks. Raises MatchboxError where the two differ."""
+        ours = {_identity(record): record for record in self.config.definitions()}
+        for record in known:
+            kind, number = _identity(record)
+            mine = ours.pop((kind, number), None)
+            what = f"{Kind(kind).name.removeprefix('ADD_').lower()} {number}"
+            if mine is None:
+                if kind == Kind.ADD_MARKET:
+                    raise MatchboxError(
+                        f"{self.config.path}: {what} is in the journal but not in the configuration; "
+                        "allowed: to keep its table as it was"
+                    )
+            elif mine.tobytes()[_STAMPS:] != record.tobytes()[_STAMPS:]:
+                raise MatchboxError(
+                    f"{self.config.path}: {what} is defined otherwise in the journal; "
+                    "allowed: its table as it was when it was added"
+                )
+        return np.array(list(ours.values()), LOG_RECORD)
+
+    def _make_segments(self) -> None:
+        assert self.plan is not None
+        plan = self.plan
+        for part, size in plan.segments().items():
+            name = SegmentName(plan.instance, plan.epoch, part)
+            self._segments[part] = segment.create(name, size)
+        plan.format_rings(self._segments.__getitem__)
+        records = self.config.definitions()
+        records = records[records["kind"] == Kind.ADD_MARKET].view(MARKET_RECORD)
+        for market, record in zip(self.config.markets, records, strict=True):
+            format_depth(
+                self._segments[f"depth-{market.id}"],
+                record,
+                (market.base.name, market.base.scale),
+                (market.quote.name, market.quote.scale),
+                levels=market.max_orders,
+                epoch=plan.epoch,
+            )
+        board = Board.create(self._segments["board"], plan.epoch, os.getpid())
+        for thread in plan.threads:
+            number = board.add_process(thread.name, thread.core, thread.idle)
+            for agent in thread.agents:
+                board.add_agent(agent, number)
+        self.board = board
+
+    def _start_hosts(self) -> None:
+        assert self.plan is not None
+        settings = self._journal_settings()
+        for number, process in enumerate(self.config.processes):
+            self.hosts.append(Host(number, process.name, self.plan, settings))
+        for host in self.hosts:
+            host.wait_ready()
+        self._write_status("starting")
+
+    def _recover(self) -> None:
+        done = self._host_of("sequencer").channel.ask(
+            "recover", directory=str(self.data / "journal"), timeout=None
+        )
+        if done["records"]:
+            state = self.state()
+            self.say(
+                f"Replayed the journal: {done['records']:,} records in {done['seconds']:.2f} s, up to sequence "
+                f"{done['sequence']:,}; state hash {combined_hash(state):016x}."
+            )
+
+    def _begin(self, definitions: NDArray[Any]) -> None:
+        assert self.plan is not None
+        number = self._host_of("sequencer").channel.ask("begin")["session"]
+        session = Session(
+            None,
+            Ring.attach(self._segments["operator-commands"]),
+            Ring.attach(self._segments["operator-reports"]),
+            number=number,
+            name="operator",
+            account=0,
+            pidfds=[self._host_of(a).pidfd for a in ("sequencer", "publisher")],
+        )
+        self._operator = Operator(session)
+        for record, answer in zip(definitions, self._operator.run(definitions), strict=True):
+            if answer["reason"]:
+                kind, name = _identity(record)
+                raise MatchboxError(
+                    f"{Kind(kind).name} {name} was refused: {describe(int(answer['reason']))}"
+                )
+        serving = [h for h in self.hosts if {"sequencer", "publisher"} & set(h.agents)]
+        self._doors = Doorkeeper(
+            self.config,
+            self.plan,
+            self._operator,
+            [h.channel for h in serving],
+            [h.process.pid for h in serving],
+            self._selector,
+        )
+        self._doors.listen(self.data / "control.sock")
+        self.board.state = "running"
+        self._write_status("running")
+
+    # -- running
+
+    def run(self) -> int:
+        """Serve until asked to stop (SIGINT, SIGTERM) or a process fails; returns the exit status."""
+        failed: list[Host] = []
+        for host in self.hosts:
+            self._selector.register(
+                host.pidfd, selectors.EVENT_READ, lambda host=host: failed.append(host)
+            )
+        with self._signals():
+            while not failed and not self._stopping:
+                # Slots of sessions that the engine detached are freed now and then.
+                for key, _ in self._selector.select(timeout=5.0):
+                    try:
+                        key.data()
+                    except EngineDown:
+                        failed += [h for h in self.hosts if h.process.poll() is not None]
+                if self._doors is not None and not failed:
+                    self._doors.sweep()
+            if failed:
+                self._fail(failed[0])
+                return 1
+            self.stop()
+            return 0
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM ask for a stop."""
+        reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        previous = signal.set_wakeup_fd(writing)
+
+        def ask(*_: object) -> None:
+            self._stopping = True
+
+        handlers = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._selector.register(reading, selectors.EVENT_READ, lambda: os.read(reading, 64))
+        try:
+            yield
+        finally:
+            self._selector.unregister(reading)
+            signal.set_wakeup_fd(previous)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            os.close(reading)
+            os.close(writing)
+
+    def state(self) -> dict[str, Any]:
+        """What every agent says of itself."""
+        found: dict[str, Any] = {}
+        for host in self.hosts:
+            found |= host.channel.ask("state")["agents"]
+        return found
+
+    def _host_of(self, agent: str) -> Host:
+        return next(host for host in self.hosts if agent in host.agents)
+
+    # -- ending
+
+    def stop(self) -> None:
+        """Stop in order: nothing that was sequenced is lost, and nothing stays in /dev/shm."""
+        if self._doors is not None:
+            self._doors.close()
+        self.board.state = "stopping"
+        self._write_status("stopping")
+        last = self._host_of("sequencer").channel.ask("finish")["sequence"]
+        deadline = time.monotonic() + _STOP_PATIENCE_S
+        while True:
+            state = self.state()
+            behind = {
+                name: agent["position"] for name, agent in state.items() if agent["position"] < last
+            }
+            if not behind and state["sequencer"]["settled"] == last:
+                break
+            if time.monotonic() > deadline:
+                raise MatchboxError(f"agents did not finish: sequence={last}, behind={behind}")
+            time.sleep(0.002)
+        for host in self.hosts:
+            host.end()
+        self.hosts = []
+        self._remove_segments()
+        final = f"{combined_hash(state):016x}"
+        self._write_status("stopped", sequence=last, hash=final)
+        self.say(f"Stopped at sequence {last:,}; state hash {final}.")
+        self._release()
+
+    def _fail(self, host: Host) -> None:
+        """A process died: end the others, keep what was sequenced, say so."""
+        status = host.process.wait()
+        cause = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        self.say(f"Process {host.name} ({', '.join(host.agents)}) ended: {cause}. Stopping.")
+        for other in self.hosts:
+            other.end(kill=True)
+        self.hosts = []
+        assert self.plan is not None
+        saved = self._drain(SegmentName(self.plan.instance, self.plan.epoch, "log"))
+        self._remove_segments()
+        self._write_status("failed", cause=f"{host.name}: {cause}")
+        self.say(
+            f"Saved {saved:,} records that were not in the journal yet. `matchbox up` goes on from there."
+        )
+        if self._doors is not None:
+            self._doors.close()
+        self._release()
+
+    def _abandon(self) -> None:
+        """Undo a start that failed."""
+        for host in self.hosts:
+            host.end(kill=True)
+        self.hosts = []
+        if self.plan is not None and "log" in self._segments:
+            with contextlib.suppress(MatchboxError):
+                self._drain(SegmentName(self.plan.instance, self.plan.epoch, "log"))
+        self._remove_segments()
+        if self.plan is not None:
+            self._write_status("failed", cause="the start failed")
+        self._release()
+
+    def _remove_segments(self) -> None:
+        if self.plan is not None:
+            for part in self._segments:
+                segment.unlink(SegmentName(self.plan.instance, self.plan.epoch, part))
+        self._segments.clear()
+        if self._status:
+            (self.data / "control.sock").unlink(missing_ok=True)
+
+    def _release(self) -> None:
+        for lock in self._locks:
+            lock.close()
+        self._locks = []
+
+    def _write_status(self, state: str, **more: Any) -> None:
+        """instance.json, whole or not at all."""
+        assert self.plan is not None
+        self._status = {
+            "instance": self.plan.instance,
+            "state": state,
+            "epoch": self.plan.epoch,
+            "pid": os.getpid(),
+            "config": str(self.config.path.resolve()),
+            "processes": [host.process.pid for host in self.hosts],
+            **more,
+        }
+        new = self.data / "instance.json.new"
+        new.write_text(json.dumps(self._status, indent=1) + "\n")
+        new.replace(self.data / "instance.json")
+
+
+def make_plan(config: Config, epoch: int) -> Plan:
+    """The plan of a configuration. The journaler gets a thread of its own wherever it is."""
+    threads = []
+    for number, process in enumerate(config.processes):
+        engine = tuple(agent for agent in process.agents if agent != "journaler")
+        if engine:
+            threads.append(PlanThread(process.name, number, engine, process.core, process.idle))
+        if "journaler" in process.agents:
+            name = f"{process.name}.journal" if engine else process.name
+            threads.append(PlanThread(name[:31], number, ("journaler",), process.core, "park"))
+    return Plan(
+        instance=config.instance,
+        epoch=epoch,
+        matchers=config.matchers,
+        log_slots=config.rings.log,
+        event_slots=config.rings.events,
+        market_data_slots=config.rings.market_data,
+        command_slots=config.rings.commands,
+        report_slots=config.rings.reports,
+        max_sessions=config.limits.max_sessions + 1,
+        max_accounts=config.limits.max_accounts,
+        max_assets=config.limits.max_assets,
+        max_markets=config.limits.max_markets,
+        markets=tuple(PlanMarket(m.id, m.matcher, m.max_orders) for m in config.markets),
+        threads=tuple(threads),
+        seed=secrets.randbits(63),
+    )
+
+
+def combined_hash(state: dict[str, Any]) -> int:
+    """One hash over the states of sequencer and matchers."""
+    total = 0
+    for name in sorted(state):
+        if "hash" in state[name]:
+            total = (total * 1_000_003 + int(state[name]["hash"])) & 0xFFFFFFFFFFFFFFFF
+    return total
+
+
+def read_status(data: Path) -> dict[str, Any]:
+    """What instance.json says; empty if there is none."""
+    try:
+        found: dict[str, Any] = json.loads((data / "instance.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def kill_host(pid: int) -> None:
+    """End a host process that outlived its supervisor, and wait for its end."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        # The number may be another program's by now.
+        if b"matchbox.tools.host" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        selector = selectors.DefaultSelector()
+        selector.register(pidfd, selectors.EVENT_READ)
+        selector.select(_EXIT_PATIENCE_S)
+    except (OSError, ProcessLookupError):
+        return
+    finally:
+        os.close(pidfd)
+
+
+def _identity(record: Any) -> tuple[int, int]:
+    """(kind, number) of a definition."""
+    kind = int(record["kind"])
+    field = {Kind.ADD_ASSET: "id", Kind.ADD_ACCOUNT: "account", Kind.ADD_MARKET: "market"}[Kind(kind)]
+    return kind, int(_view(record, kind)[field])
+
+
+def _view(record: Any, kind: int) -> Any:
+    dtype = MARKET_RECORD if kind == Kind.ADD_MARKET else NAMED_RECORD
+    return np.frombuffer(record.tobytes(), dtype)[0]
