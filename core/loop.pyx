@@ -117,7 +117,7 @@ cdef class Loop:
     cdef object _lock
 
     def __cinit__(self, list agents not None, board not None, uint32_t process, list rows not None, *,
-                  list peers=(), str idle="park", uint32_t looks=200):
+                  peers=(), str idle="park", uint32_t looks=200):
         cdef Py_buffer view
         cdef Agent one
         cdef uint8_t* base

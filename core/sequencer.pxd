@@ -11,6 +11,11 @@ cdef enum:
     MAX_SOURCES = 64        # matchers at most, limited by the size of `wait` tables
     NO_SOURCE = 255
 
+cdef enum sequencer_stage:
+    REPLAYING = 0           # settles and publishes only what replay() and settle() are told to
+    RUNNING = 1
+    STOPPED = 2             # settles what is out, takes nothing
+
 cdef enum slot_state:
     SLOT_FREE = 0
     SLOT_OPEN = 1           # its memory is known; no session is attached to it yet
@@ -65,7 +70,7 @@ ctypedef struct sequencer:
     uint64_t last_timestamp_ns
     uint64_t manual_clock_ns    # 0: the real clock
     uint8_t round_open
-    uint8_t running
+    uint8_t stage           # enum sequencer_stage
     uint8_t* concerns       # by log position: the source that answers the record, or NO_SOURCE
     uint64_t* account_bits
     uint8_t* asset_scales   # scale + 1; 0 = no such asset

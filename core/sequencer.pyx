@@ -293,7 +293,7 @@ cdef void _attach(sequencer* s, const mb_named_record* record) noexcept nogil:
     session.capabilities = record.capabilities
     session.slot = <uint16_t>record.slot
     session.attached = 1
-    if s.running and slot.state == SLOT_OPEN:
+    if s.stage == RUNNING and slot.state == SLOT_OPEN:
         # The bot has not been given the memory yet, so this is still ours to write: numbering goes on.
         mb_store_release(&slot.commands.producer.value, session.position)
         mb_store_release(&slot.commands.readers[0].value, session.position)
@@ -545,8 +545,8 @@ cdef int64_t _round(void* state) noexcept nogil:
     cdef uint16_t reason
     cdef int64_t work, took
     cdef bint waiting = False
-    if not s.running:
-        return 0
+    if s.stage != RUNNING:
+        return 0 if s.stage == REPLAYING else _settle(s, <uint64_t>-1, 0, SETTLE_BUDGET)
     if not s.round_open:
         for i in range(s.slots):
             slot = &s.slot_table[i]
@@ -687,7 +687,7 @@ cdef class Sequencer(Agent):
         """
         if records.dtype != LOG_RECORD:
             raise BadArgument(f"records must have dtype LOG_RECORD: dtype={records.dtype}")
-        if self.state.running:
+        if self.state.stage != REPLAYING:
             raise BadArgument("replay after start")
         cdef sequencer* s = &self.state
         cdef const uint8_t[::1] view = np.ascontiguousarray(records).view(np.uint8).reshape(-1)
@@ -728,7 +728,7 @@ cdef class Sequencer(Agent):
     def start(self, uint64_t epoch):
         """Begin an epoch: log START, which detaches every earlier session, and take commands from now on."""
         self._write_mark(MB_START, epoch)
-        self.state.running = 1
+        self.state.stage = RUNNING
 
     def attach_operator(self, uint32_t slot=0, str name="operator", uint32_t capabilities=7):
         """Attach the appliance's own session to an open slot, without an operator to ask for it."""
@@ -749,8 +749,8 @@ cdef class Sequencer(Agent):
         return record.id
 
     def stop(self, uint64_t epoch):
-        """Log STOP, the mark of a clean end, and take no more commands. False while the log is full."""
-        self.state.running = 0
+        """Log STOP, the mark of a clean end, and take no more commands. Raises BadArgument while the log is full."""
+        self.state.stage = STOPPED
         self._write_mark(MB_STOP, epoch)
 
     cdef _write_mark(self, uint8_t kind, uint64_t epoch):

@@ -8,7 +8,7 @@ from typing import Any
 
 from matchbox.shm.control import ControlClient, RequestKind
 from matchbox.shm.depth import Book, MarketData, read_definition
-from matchbox.shm.errors import BadArgument
+from matchbox.shm.errors import BadArgument, EngineDown
 from matchbox.shm.market import Market
 from matchbox.shm.ring import Ring
 from matchbox.shm.segment import map_fd
@@ -54,7 +54,7 @@ def connect(
     finally:
         for fd in (commands, reports, market_data):
             os.close(fd)
-    return Session(
+    session = Session(
         connection,
         *rings,
         number=int(reply["session"]),
@@ -63,6 +63,9 @@ def connect(
         pidfds=pidfds,
         wait=wait,
     )
+    if not len(session.reports(1, timeout)):  # ATTACHED: it needs no place among the bot's own
+        raise EngineDown(f"the publisher did not answer in {timeout} s")
+    return session
 
 
 def data_folder(exchange: str | Path) -> Path:
