@@ -25,6 +25,7 @@ from matchbox.shm.board import BOARD_BYTES
 from matchbox.shm.depth import depth_bytes
 from matchbox.shm.ring import Ring, ring_bytes
 
+# The supervisor's own session. Its memory is made known after the replay: what is replayed is for nobody's ears.
 OPERATOR_SLOT = 0
 SEQUENCER_READS = 0
 PUBLISHER_READS = 1
@@ -209,7 +210,6 @@ class Plan:
         )
         for market in self.markets:
             sequencer.place_market(market.number, market.matcher)
-        sequencer.open_session(OPERATOR_SLOT, *self._operator(segments))
         return sequencer
 
     def _publisher(self, segments: Segments) -> Publisher:
@@ -230,7 +230,6 @@ class Plan:
         for market in self.markets:
             depth = DepthTable(segments(f"depth-{market.number}"))
             publisher.place_market(market.number, market.matcher, depth)
-        publisher.open_session(OPERATOR_SLOT, *self._operator(segments))
         return publisher
 
     def _matcher(self, k: int, segments: Segments) -> MatcherAgent:
@@ -244,13 +243,6 @@ class Plan:
             if market.matcher == k:
                 matcher.prepare_market(market.number, market.max_orders)
         return matcher
-
-    @staticmethod
-    def _operator(segments: Segments) -> tuple[Ring, Ring]:
-        return (
-            Ring.attach(segments("operator-commands")),
-            Ring.attach(segments("operator-reports")),
-        )
 
 
 def _kind(agent: str) -> str:

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from matchbox.core.plan import Plan, PlanMarket, PlanThread
+from matchbox.core.plan import OPERATOR_SLOT, Plan, PlanMarket, PlanThread
 from matchbox.persistence.journal import Reader, Writer
 from matchbox.persistence.journaler import drain_log_ring
 from matchbox.shm import segment
@@ -39,7 +39,7 @@ from matchbox.shm.records import LOG_RECORD, MARKET_RECORD, NAMED_RECORD, Kind
 from matchbox.shm.ring import Ring
 from matchbox.shm.segment import SegmentName
 from matchbox.shm.session import Session
-from matchbox.tools.channel import Channel
+from matchbox.tools.channel import Channel, close_all
 from matchbox.tools.config import Config
 from matchbox.tools.sessions import Doorkeeper, Operator
 
@@ -266,8 +266,8 @@ class Supervisor:
         done = self._host_of("sequencer").channel.ask(
             "recover", directory=str(self.data / "journal"), timeout=None
         )
+        state = self._wait_for_position(done["sequence"], "replay")
         if done["records"]:
-            state = self.state()
             self.say(
                 f"Replayed the journal: {done['records']:,} records in {done['seconds']:.2f} s, up to sequence "
                 f"{done['sequence']:,}; state hash {combined_hash(state):016x}."
@@ -275,6 +275,16 @@ class Supervisor:
 
     def _begin(self, definitions: NDArray[Any]) -> None:
         assert self.plan is not None
+        serving = [h for h in self.hosts if {"sequencer", "publisher"} & set(h.agents)]
+        fds = [
+            segment.open_fd(
+                SegmentName(self.plan.instance, self.plan.epoch, f"operator-{part}"), writable=True
+            )
+            for part in ("commands", "reports")
+        ]
+        for host in serving:
+            host.channel.ask("open_session", slot=OPERATOR_SLOT, fds=fds)
+        close_all(fds)
         number = self._host_of("sequencer").channel.ask("begin")["session"]
         session = Session(
             None,
@@ -292,7 +302,6 @@ class Supervisor:
                 raise MatchboxError(
                     f"{Kind(kind).name} {name} was refused: {describe(int(answer['reason']))}"
                 )
-        serving = [h for h in self.hosts if {"sequencer", "publisher"} & set(h.agents)]
         self._doors = Doorkeeper(
             self.config,
             self.plan,
@@ -358,6 +367,22 @@ class Supervisor:
             found |= host.channel.ask("state")["agents"]
         return found
 
+    def _wait_for_position(self, sequence: int, what: str) -> dict[str, Any]:
+        """The state of all agents once each is done with the log up to `sequence`."""
+        deadline = time.monotonic() + _STOP_PATIENCE_S
+        while True:
+            state = self.state()
+            behind = {
+                name: agent["position"] for name, agent in state.items() if agent["position"] < sequence
+            }
+            if not behind and state["sequencer"]["settled"] >= sequence:
+                return state
+            if time.monotonic() > deadline:
+                raise MatchboxError(
+                    f"agents do not finish the {what}: sequence={sequence}, behind={behind}"
+                )
+            time.sleep(0.002)
+
     def _host_of(self, agent: str) -> Host:
         return next(host for host in self.hosts if agent in host.agents)
 
@@ -370,17 +395,7 @@ class Supervisor:
         self.board.state = "stopping"
         self._write_status("stopping")
         last = self._host_of("sequencer").channel.ask("finish")["sequence"]
-        deadline = time.monotonic() + _STOP_PATIENCE_S
-        while True:
-            state = self.state()
-            behind = {
-                name: agent["position"] for name, agent in state.items() if agent["position"] < last
-            }
-            if not behind and state["sequencer"]["settled"] == last:
-                break
-            if time.monotonic() > deadline:
-                raise MatchboxError(f"agents did not finish: sequence={last}, behind={behind}")
-            time.sleep(0.002)
+        state = self._wait_for_position(last, "stop")
         for host in self.hosts:
             host.end()
         self.hosts = []

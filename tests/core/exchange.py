@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matchbox.core.instrument import market_record
-from matchbox.core.plan import Plan, PlanMarket, PlanThread
+from matchbox.core.plan import OPERATOR_SLOT, Plan, PlanMarket, PlanThread
 from matchbox.shm.depth import Book, MarketData, format_depth
 from matchbox.shm.market import Market
 from matchbox.shm.records import COMMAND, LOG_RECORD, NAMED_RECORD, REPORT, Kind
@@ -145,12 +145,15 @@ class Exchange:
 
     def start(self, epoch: int) -> None:
         """Begin an epoch and attach the operator."""
-        self.sequencer.start(epoch)
-        number = self.sequencer.attach_operator()
         self.settle()
         commands, reports = (
             Ring.attach(self.segment(f"operator-{part}")) for part in ("commands", "reports")
         )
+        for agent in (self.sequencer, self.publisher):
+            agent.open_session(OPERATOR_SLOT, commands, reports)
+        self.sequencer.start(epoch)
+        number = self.sequencer.attach_operator(OPERATOR_SLOT)
+        self.settle()
         self.operator = Session(
             Connection(self), commands, reports, number=number, name="operator", account=0
         )
