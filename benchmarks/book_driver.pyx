@@ -12,7 +12,9 @@ from matchbox.core.book cimport (
     book, book_bucket, book_create, book_crosses, book_destroy, book_fill, book_find, book_free, book_memory, book_new,
     book_queue, book_reduce, book_unqueue, book_validate, fill, order,
 )
-from matchbox.core.price_index cimport price_key, price_of
+from matchbox.core.matcher cimport DONE, Matcher, event_room, matcher_step
+from matchbox.core.price_index cimport price_key
+from matchbox.shm.records cimport MB_TRADE, mb_event, mb_record
 
 import numpy as np
 
@@ -43,9 +45,9 @@ cdef extern from * nogil:
 ctypedef struct flow_record:
     uint8_t op
     uint8_t side
-    uint16_t zero
+    uint16_t quantity_high
     uint32_t price
-    uint32_t quantity
+    uint32_t quantity_low
     uint32_t account
     uint64_t order_id
 
@@ -67,20 +69,29 @@ cdef enum:
     AHEAD_LINKS = 4
 
 
+cdef inline int64_t _quantity(const flow_record* r) noexcept nogil:
+    return <int64_t>(r.quantity_low | <uint64_t>r.quantity_high << 32)
+
+
+cdef inline uint64_t _hash_fill(uint64_t state, uint64_t maker, uint64_t taker, uint64_t price,
+                                uint64_t lots) noexcept nogil:
+    cdef uint64_t word = maker * <uint64_t>0x9E3779B97F4A7C15 + taker * <uint64_t>0xC2B2AE3D27D4EB4F
+    word += price * <uint64_t>0x165667B19E3779F9 + lots
+    return (state ^ word) * <uint64_t>0x100000001B3
+
+
 cdef inline int64_t _take(book* b, totals* t, const flow_record* r) noexcept nogil:
     """Match what crosses; returns what is left."""
     cdef uint64_t limit_key = price_key(r.side ^ 1, r.price)
-    cdef int64_t left = r.quantity
-    cdef uint64_t word
+    cdef int64_t left = _quantity(r)
     cdef fill made
     while left and book_crosses(b, r.side ^ 1, limit_key):
         left -= book_fill(b, r.side ^ 1, left, &made)
         t.trades += 1
         t.quantity += <uint64_t>made.lots
         t.notional += <uint64_t>(made.lots * made.price)
-        word = made.maker_order_id * <uint64_t>0x9E3779B97F4A7C15 + r.order_id * <uint64_t>0xC2B2AE3D27D4EB4F
-        word += <uint64_t>made.price * <uint64_t>0x165667B19E3779F9 + <uint64_t>made.lots
-        t.trade_hash = (t.trade_hash ^ word) * <uint64_t>0x100000001B3
+        t.trade_hash = _hash_fill(t.trade_hash, made.maker_order_id, r.order_id, <uint64_t>made.price,
+                                  <uint64_t>made.lots)
     return left
 
 
@@ -108,7 +119,7 @@ cdef inline void _apply(book* b, totals* t, const flow_record* r) noexcept nogil
         _take(b, t, r)
     else:
         slot = book_find(b, r.order_id)
-        book_reduce(b, slot, b.orders[slot].leaves_lots - r.quantity)
+        book_reduce(b, slot, b.orders[slot].leaves_lots - _quantity(r))
 
 
 cdef inline void _ahead(const book* b, const flow_record* r) noexcept nogil:
@@ -120,6 +131,17 @@ cdef inline void _ahead(const book* b, const flow_record* r) noexcept nogil:
     mb_prefetch(&b.orders[o.prev])
     mb_prefetch(&b.orders[o.next])
     mb_prefetch(&b.prices.levels[o.level])
+
+
+def timer_ticks():
+    """What an empty pair of clock reads takes (median)."""
+    cdef uint32_t[::1] empty = np.empty(1 << 16, np.uint32)
+    cdef uint64_t begin
+    cdef Py_ssize_t i
+    for i in range(1 << 16):
+        begin = bench_begin()
+        empty[i] = <uint32_t>(bench_end() - begin)
+    return int(np.median(empty))
 
 
 cdef class Player:
@@ -162,22 +184,36 @@ cdef class Player:
         """
         cdef const flow_record* r = <const flow_record*>&flow[0]
         cdef Py_ssize_t count = len(flow) // sizeof(flow_record), i
-        ticks_array, empty_array = np.empty(count, np.uint32), np.empty(1 << 16, np.uint32)
-        cdef uint32_t[::1] ticks = ticks_array, empty = empty_array
-        cdef uint64_t before, ns, all_ticks
+        cdef uint32_t[::1] ticks = np.empty(count, np.uint32)
+        cdef uint64_t begin, ns, all_ticks, empty = timer_ticks()
         with nogil:
-            for i in range(1 << 16):
-                before = bench_begin()
-                empty[i] = <uint32_t>(bench_end() - before)
             ns = bench_clock_ns()
             all_ticks = bench_begin()
             for i in range(count):
-                before = bench_begin()
+                begin = bench_begin()
                 _apply(&self.b, &self.t, &r[i])
-                ticks[i] = <uint32_t>(bench_end() - before)
+                ticks[i] = <uint32_t>(bench_end() - begin)
             all_ticks = bench_end() - all_ticks
             ns = bench_clock_ns() - ns
-        return ticks_array, int(np.median(empty_array)), all_ticks / ns
+        return np.asarray(ticks), empty, all_ticks / ns
+
+    def remaining(self, const uint8_t[::1] flow):
+        """Apply the records; returns what each reduce among them left open, as int64."""
+        cdef const flow_record* r = <const flow_record*>&flow[0]
+        cdef Py_ssize_t count = len(flow) // sizeof(flow_record), i, found = 0
+        left_array = np.empty(count, np.int64)
+        cdef int64_t[::1] left = left_array
+        for i in range(count):
+            _apply(&self.b, &self.t, &r[i])
+            if r[i].op == REDUCE:
+                left[found] = self.b.orders[book_find(&self.b, r[i].order_id)].leaves_lots
+                found += 1
+        return left_array[:found].copy()
+
+    def leaves(self, uint64_t order_id):
+        """What is open of an order, 0 if there is none."""
+        cdef uint32_t slot = book_find(&self.b, order_id)
+        return self.b.orders[slot].leaves_lots if slot else 0
 
     @property
     def totals(self):
@@ -193,3 +229,45 @@ cdef class Player:
         cdef int failed = book_validate(&self.b)
         if failed:
             raise AssertionError(f"book is broken: invariant={failed}")
+
+
+# ---- the matcher -----------------------------------------------------------------------------------------
+
+def hash_trades(const uint8_t[::1] events, const uint64_t[::1] flow_ids, uint64_t state):
+    """`state`, gone on over the trades among `events`; flow_ids[sequence] = that order's id in the flow."""
+    cdef const mb_event* e = <const mb_event*>&events[0]
+    cdef Py_ssize_t count = len(events) // sizeof(mb_event), i
+    with nogil:
+        for i in range(count):
+            if e[i].kind == MB_TRADE:
+                state = _hash_fill(state, flow_ids[e[i].maker_order_id], flow_ids[e[i].order_id],
+                                   <uint64_t>e[i].price_ticks, <uint64_t>e[i].quantity_lots)
+    return state
+
+
+def matcher_latencies(Matcher matcher not None, const uint8_t[::1] commands, uint8_t[::1] out):
+    """As Player.latencies(), for complete commands and all their events; `out` is used as a ring of events.
+
+    `out` holds a power of two of events, enough for each command.
+    """
+    cdef const mb_record* records = <const mb_record*>&commands[0]
+    cdef Py_ssize_t count = len(commands) // sizeof(mb_record), i
+    cdef uint32_t[::1] ticks = np.empty(count, np.uint32)
+    cdef uint64_t begin, ns, all_ticks, empty = timer_ticks()
+    cdef event_room room
+    room.slots = <mb_event*>&out[0]
+    room.mask = len(out) // sizeof(mb_event) - 1
+    room.position = 0
+    with nogil:
+        ns = bench_clock_ns()
+        all_ticks = bench_begin()
+        for i in range(count):
+            begin = bench_begin()
+            room.limit = room.position + room.mask + 1
+            while matcher_step(&matcher.core, &records[i], records[i].sequence, &room) != DONE:
+                room.limit = room.position + room.mask + 1
+            ticks[i] = <uint32_t>(bench_end() - begin)
+        all_ticks = bench_end() - all_ticks
+        ns = bench_clock_ns() - ns
+    matcher.last_sequence = records[count - 1].sequence
+    return np.asarray(ticks), empty, all_ticks / ns
