@@ -54,8 +54,8 @@ FILLS = np.dtype(
 CREATES = (b"S", b"A", b"M")
 DEMO = Path(__file__).parent / "data" / "demo"
 # A market holds at least so many orders, however small the flow.
-_MIN_ORDERS = 1024
-_MAX_MARKET_LOTS = 1 << 62  # MB_MAX_MARKET_LOTS
+MIN_ORDERS = 1024
+MAX_MARKET_LOTS = 1 << 62  # MBMAX_MARKET_LOTS
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,12 @@ class Flow:
         """As many as can rest at once: those created and not cancelled, at worst."""
         rests = np.isin(self.ops["op"], (b"S", b"A")).astype(np.int64)
         resting = np.cumsum(rests - (self.ops["op"] == b"X"))
-        return max(_MIN_ORDERS, int(resting.max()) + 1)
+        return max(MIN_ORDERS, int(resting.max()) + 1)
 
     @property
     def max_quantity_lots(self) -> int:
         """As much as a market with so many orders can allow in one."""
-        return _MAX_MARKET_LOTS // self.max_orders
+        return MAX_MARKET_LOTS // self.max_orders
 
 
 def load(path: Path | str) -> Flow:

@@ -308,7 +308,9 @@ _COMMON = frozenset(
 
 def _order_text(values: dict[str, Any]) -> list[str]:
     account = values["account_name"] or values["account"]
-    parts = [f"account={account}", f"market={values['symbol'] or values['market']}"]
+    parts = [f"account={account}"]
+    if values["market"]:
+        parts.append(f"market={values['symbol'] or values['market']}")
     if values["order_id"]:
         parts.append(f"order={values['order_id']}")
     if values["side"]:

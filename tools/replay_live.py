@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from matchbox.shm.errors import BadArgument, EngineDown, MatchboxError, RingFull
 from matchbox.shm.records import COMMAND, REPORT, EventKind, Kind
-from matchbox.tools.flows import Flow
+from matchbox.tools.flows import MAX_MARKET_LOTS, MIN_ORDERS, Flow
 from matchbox.tools.replay import Outcome, outcome_of_reports
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ ACCOUNT, SYMBOL = "replay", "FLOW"
 
 # No order of a flow has this client order id: theirs are ID.N.
 _NOBODY = "end-of-replay"
+# Records of a log ring and an events ring of the default sizes.
+_IN_FLIGHT = 2 << 18
 # How long nothing at all may arrive while answers are due.
 _SILENCE_S = 30.0
 _SLICE_S = 0.1
@@ -125,8 +127,19 @@ class Live:
         return len(alive)
 
 
+def live_orders(flow: Flow) -> int:
+    """As many orders as can be open or in flight: those that rest, and those not settled yet.
+
+    The sequencer counts an order until it has settled the event that ends it, which may be as far
+    behind as its rings are long.
+    """
+    opened = int((flow.opener == np.arange(len(flow.ops))).sum())
+    return max(MIN_ORDERS, min(opened, flow.max_orders + _IN_FLIGHT))
+
+
 def config_text(flow: Flow, *, instance: str, data: Path, topology: str) -> str:
     """TOML of an exchange for this flow: one market, one account, a tick and a lot of 1."""
+    orders = live_orders(flow)
     return f"""
 instance = "{instance}"
 data = "{data}"
@@ -152,8 +165,8 @@ quote = "TICK"
 tick_size = "1"
 lot_size = "1"
 max_price = "{flow.max_price_ticks}"
-max_quantity = "{flow.max_quantity_lots}"
-max_orders = {flow.max_orders}
+max_quantity = "{MAX_MARKET_LOTS // orders}"
+max_orders = {orders}
 """
 
 
