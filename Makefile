@@ -31,7 +31,8 @@ help:
 	@sed -n 's/^#   //p' Makefile
 
 run: build
-	@echo "Starting the demo exchange: tools/demo.toml, data in $(DEMO_DATA). Ctrl-C stops it."
+	@echo "Starting the demo exchange of tools/demo.toml, its data in $(DEMO_DATA). Ctrl-C stops it."
+	@echo "To use it from another terminal, first: cd $(CURDIR) && . $(VENV)/bin/activate"
 	@mkdir -p $(DEMO_DATA)
 	@$(BIN)/matchbox up tools/demo.toml --data $(DEMO_DATA) $(ARGS)
 
