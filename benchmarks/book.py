@@ -27,14 +27,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matchbox.core.instrument import market_record
-from matchbox.core.matcher import Matcher
-from matchbox.shm.records import EVENT
 from numpy.typing import NDArray
 
 from benchmarks import build, flows, report
 from benchmarks.book_driver import Player, hash_trades, matcher_latencies
 from benchmarks.flows import MIX_A, MIX_B, MIX_BALANCED, MIXES, Flow, Mix, narrow, wide
+from matchbox.core.instrument import market_record
+from matchbox.core.matcher import Matcher
+from matchbox.shm.records import EVENT
 
 ENGINES = ("baseline", "book", "matcher")
 BASELINE = Path(__file__).parent / "baseline" / "stdmap.cpp"

@@ -1,6 +1,7 @@
 import numpy as np
-from matchbox.core.matcher import Matcher
 from numpy.typing import NDArray
+
+from matchbox.core.matcher import Matcher
 
 Latencies = tuple[NDArray[np.uint32], int, float]
 
@@ -17,9 +18,7 @@ class Player:
     def validate(self) -> None: ...
 
 def timer_ticks() -> int: ...
-def hash_trades(
-    events: NDArray[np.uint8], flow_ids: NDArray[np.uint64], state: int
-) -> int: ...
+def hash_trades(events: NDArray[np.uint8], flow_ids: NDArray[np.uint64], state: int) -> int: ...
 def matcher_latencies(
     matcher: Matcher, commands: NDArray[np.uint8], out: NDArray[np.uint8]
 ) -> Latencies: ...

@@ -29,11 +29,11 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from matchbox.shm.records import COMMAND, Flag, Kind, OrderType, TimeInForce
 from numpy.typing import NDArray
 
 from benchmarks.book_driver import Player
 from benchmarks.flow_maker import FlowMaker
+from matchbox.shm.records import COMMAND, Flag, Kind, OrderType, TimeInForce
 
 FLOW = np.dtype(
     [

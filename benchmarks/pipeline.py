@@ -30,17 +30,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matchbox
 import numpy as np
+from numpy.typing import NDArray
+
+import matchbox
+from benchmarks import build, flows, report
 from matchbox.core.instrument import market_record
 from matchbox.core.matcher import Matcher
 from matchbox.shm import segment
-from matchbox.shm.records import COMMAND, EVENT, REPORT
+from matchbox.shm.records import COMMAND, EVENT
 from matchbox.shm.ring import Ring, ring_bytes
 from matchbox.tools.supervisor import read_status
-from numpy.typing import NDArray
-
-from benchmarks import build, flows, report
 
 RATES = (10_000, 100_000, 250_000)
 CHUNK = 2048
@@ -109,7 +109,11 @@ def _matcher(markets: int) -> Matcher:
 def _checksum(trades: NDArray[Any], before: int) -> int:
     """Of market, price and quantity of each fill, in order, going on from `before`."""
     rows = np.empty((len(trades), 3), np.int64)
-    rows[:, 0], rows[:, 1], rows[:, 2] = trades["market"], trades["price_ticks"], trades["quantity_lots"]
+    rows[:, 0], rows[:, 1], rows[:, 2] = (
+        trades["market"],
+        trades["price_ticks"],
+        trades["quantity_lots"],
+    )
     return zlib.crc32(rows.tobytes(), before)
 
 
@@ -167,7 +171,9 @@ class Cores:
 @contextlib.contextmanager
 def exchange(markets: int, cores: Cores) -> Iterator[tuple[Path, list[int]]]:
     """A running exchange: its data folder and the numbers of its processes."""
-    folder = Path(tempfile.mkdtemp(prefix="matchbox-bench-", dir=os.environ.get("MATCHBOX_BENCH_DIR")))
+    folder = Path(
+        tempfile.mkdtemp(prefix="matchbox-bench-", dir=os.environ.get("MATCHBOX_BENCH_DIR"))
+    )
     data, config = folder / "data", folder / "exchange.toml"
     text = CONFIG.format(
         name=f"bench{os.getpid()}", data=data, slots=SLOTS, report_slots=REPORT_SLOTS
@@ -228,7 +234,9 @@ def echo(cores: Cores) -> Iterator[matchbox.Session]:
 class Bot:
     """Plays a cycle again and again, and checks what comes back."""
 
-    def __init__(self, session: matchbox.Session, cycle: Cycle, base: int, *, checked: bool) -> None:
+    def __init__(
+        self, session: matchbox.Session, cycle: Cycle, base: int, *, checked: bool
+    ) -> None:
         self.session, self.cycle, self.checked = session, cycle, checked
         self._commands = cycle.commands.copy()
         self._named = self._commands["order_id"] > 0
@@ -345,7 +353,9 @@ def paced(bot: Bot, rate: int, seconds: float) -> NDArray[np.int64]:
             stamps.append((clock(), found))
             received += len(found)
     deadline = clock() + 10_000_000_000
-    while session.taken < session.sent or session.pending or not _all_answered(stamps, session.sent):
+    while (
+        session.taken < session.sent or session.pending or not _all_answered(stamps, session.sent)
+    ):
         if session.pending:
             stamps.append((clock(), session.reports(1 << 16)))
         elif clock() > deadline:
@@ -430,10 +440,20 @@ def run(arguments: list[str] | None = None) -> int:
     """Run it and write the results; the exit status."""
     parser = report.parser("pipeline", __doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each paced run (default: 5)")
-    parser.add_argument("--longest", type=float, default=30.0, help="of the run at most (default: 30)")
-    parser.add_argument("--markets", type=int, nargs="*", default=[1, 4], help="how many (default: 1 4)")
+    parser.add_argument(
+        "--longest", type=float, default=30.0, help="of the run at most (default: 30)"
+    )
+    parser.add_argument(
+        "--markets", type=int, nargs="*", default=[1, 4], help="how many (default: 1 4)"
+    )
     given = parser.parse_args(arguments)
-    rates, seconds, longest, runs, operations = RATES, given.seconds, given.longest, given.runs, 400_000
+    rates, seconds, longest, runs, operations = (
+        RATES,
+        given.seconds,
+        given.longest,
+        given.runs,
+        400_000,
+    )
     if given.tiny:
         rates, seconds, longest, runs, operations = (2_000,), 0.5, 0.5, 1, 20_000
         given.markets = [2]
@@ -448,7 +468,9 @@ def run(arguments: list[str] | None = None) -> int:
     idle = idle_share(1, 0.5 if given.tiny else 10.0, cores)
     results["idle_percent_of_a_core"] = idle
     print(f"\nA parked exchange without work takes {idle:.2f} % of one core.")
-    report.write("pipeline", results, directory=given.output, draw=lambda figure: _draw(figure, results))
+    report.write(
+        "pipeline", results, directory=given.output, draw=lambda figure: _draw(figure, results)
+    )
     return 0
 
 
@@ -468,7 +490,8 @@ def _summary(rounds: list[dict[str, Any]], rates: tuple[int, ...]) -> dict[str, 
     for rate in rates:
         found[str(rate)] = {
             who: {
-                point: report.spread(one[f"{who} {rate}"][point] for one in rounds) for point in points
+                point: report.spread(one[f"{who} {rate}"][point] for one in rounds)
+                for point in points
             }
             for who in ("exchange", "echo")
         }
@@ -476,7 +499,8 @@ def _summary(rounds: list[dict[str, Any]], rates: tuple[int, ...]) -> dict[str, 
             one[f"exchange {rate}"]["p50"] / one[f"echo {rate}"]["p50"] for one in rounds
         )
     found["most"] = {
-        who: report.spread(one[f"{who} most"] for one in rounds) for who in ("exchange", "echo", "matcher")
+        who: report.spread(one[f"{who} most"] for one in rounds)
+        for who in ("exchange", "echo", "matcher")
     }
     for who in ("echo", "matcher"):
         found["most"][f"ratio_to_{who}"] = report.spread(

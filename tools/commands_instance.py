@@ -10,7 +10,9 @@ def register(app: typer.Typer) -> None:
     def up(
         config: Path = typer.Argument(..., metavar="CONFIG", help="The configuration file (TOML)."),
         data: Path | None = typer.Option(
-            None, metavar="FOLDER", help="Where to keep the journal, instead of the configured place."
+            None,
+            metavar="FOLDER",
+            help="Where to keep the journal, instead of the configured place.",
         ),
         topology: str = typer.Option(
             "", metavar="NAME", help="compact or wide, instead of the configured processes."
@@ -29,7 +31,9 @@ def register(app: typer.Typer) -> None:
         exchange: str = typer.Argument(
             ..., metavar="EXCHANGE", help="An instance's name, its data folder or configuration."
         ),
-        timeout: float = typer.Option(90.0, metavar="SECONDS", help="How long to wait for its end."),
+        timeout: float = typer.Option(
+            90.0, metavar="SECONDS", help="How long to wait for its end."
+        ),
     ) -> None:
         """Stop an exchange in order."""
         from matchbox.tools import run

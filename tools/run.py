@@ -35,7 +35,9 @@ def up(path: Path, data: Path | None, topology: str, detach: bool) -> int:
 def _greet(config: Config, supervisor: Supervisor) -> None:
     """Say what runs and what can be done with it."""
     assert supervisor.plan is not None
-    print(f"Exchange {config.instance} is running, epoch {supervisor.plan.epoch}, data in {config.data}.")
+    print(
+        f"Exchange {config.instance} is running, epoch {supervisor.plan.epoch}, data in {config.data}."
+    )
     for thread in supervisor.plan.threads:
         where = "any core" if thread.core is None else f"core {thread.core}"
         print(f"  {thread.name:<12} {where}, {thread.idle:<5}  {', '.join(thread.agents)}")
@@ -64,7 +66,15 @@ def _up_detached(config: Config, path: Path, topology: str) -> int:
     """Start the same command in the background and wait until it serves."""
     config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = config.data / "log.txt"
-    command = [sys.executable, "-m", "matchbox.tools.cli", "up", str(path), "--data", str(config.data)]
+    command = [
+        sys.executable,
+        "-m",
+        "matchbox.tools.cli",
+        "up",
+        str(path),
+        "--data",
+        str(config.data),
+    ]
     if topology:
         command += ["--topology", topology]
     with log.open("w") as output:
@@ -79,7 +89,9 @@ def _up_detached(config: Config, path: Path, topology: str) -> int:
     while time.monotonic() < deadline:
         status = read_status(config.data)
         if status.get("pid") == process.pid and status["state"] == "running":
-            print(f"Exchange {config.instance} is running, pid {process.pid}; its output is in {log}.")
+            print(
+                f"Exchange {config.instance} is running, pid {process.pid}; its output is in {log}."
+            )
             return 0
         if process.poll() is not None:
             print(log.read_text(), end="", file=sys.stderr)
@@ -103,7 +115,9 @@ def down(exchange: str, timeout: float) -> int:
     data = find_data(exchange)
     status = read_status(data)
     if status.get("state") not in ("starting", "running", "stopping"):
-        raise BadArgument(f"no exchange runs there: data={data}, state={status.get('state', 'none')}")
+        raise BadArgument(
+            f"no exchange runs there: data={data}, state={status.get('state', 'none')}"
+        )
     pid = int(status["pid"])
     try:
         pidfd = os.pidfd_open(pid)
@@ -113,7 +127,9 @@ def down(exchange: str, timeout: float) -> int:
         ) from None
     try:
         if read_status(data).get("pid") != pid or not is_supervisor(pid):
-            raise BadArgument(f"it has died without stopping; `matchbox up` recovers it: data={data}")
+            raise BadArgument(
+                f"it has died without stopping; `matchbox up` recovers it: data={data}"
+            )
         signal.pidfd_send_signal(pidfd, signal.SIGTERM)
         selector = selectors.DefaultSelector()
         selector.register(pidfd, selectors.EVENT_READ)

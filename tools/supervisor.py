@@ -348,7 +348,9 @@ class Supervisor:
         def ask(*_: object) -> None:
             self._stopping = True
 
-        handlers = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {
+            number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)
+        }
         self._selector.register(reading, selectors.EVENT_READ, lambda: os.read(reading, 64))
         try:
             yield
@@ -373,7 +375,9 @@ class Supervisor:
         while True:
             state = self.state()
             behind = {
-                name: agent["position"] for name, agent in state.items() if agent["position"] < sequence
+                name: agent["position"]
+                for name, agent in state.items()
+                if agent["position"] < sequence
             }
             if not behind and state["sequencer"]["settled"] >= sequence:
                 return state
@@ -537,7 +541,9 @@ def kill_host(pid: int) -> None:
 def _identity(record: Any) -> tuple[int, int]:
     """(kind, number) of a definition."""
     kind = int(record["kind"])
-    field = {Kind.ADD_ASSET: "id", Kind.ADD_ACCOUNT: "account", Kind.ADD_MARKET: "market"}[Kind(kind)]
+    field = {Kind.ADD_ASSET: "id", Kind.ADD_ACCOUNT: "account", Kind.ADD_MARKET: "market"}[
+        Kind(kind)
+    ]
     return kind, int(_view(record, kind)[field])
 
 

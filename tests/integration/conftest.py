@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import matchbox
 import psutil
 import pytest
+
+import matchbox
 from matchbox.shm import segment
 from matchbox.tools.supervisor import kill_host, read_status
 
@@ -110,9 +111,7 @@ class ExchangeProcess:
         self.config = folder / "exchange.toml"
         self.output = folder / "output.txt"
         top, rest = TOPOLOGIES[topology]
-        self.config.write_text(
-            CONFIG.format(instance=instance, data=self.data, top=top, rest=rest)
-        )
+        self.config.write_text(CONFIG.format(instance=instance, data=self.data, top=top, rest=rest))
         self.process: subprocess.Popen[bytes] | None = None
 
     def up(self) -> "ExchangeProcess":
@@ -215,7 +214,8 @@ def collect(session: matchbox.Session, position: int) -> list[Any]:
     def answered() -> bool:
         found.extend(session.reports(timeout=0.1))
         return any(
-            r["kind"] != matchbox.EventKind.TRADE and r["command_position"] >= position for r in found
+            r["kind"] != matchbox.EventKind.TRADE and r["command_position"] >= position
+            for r in found
         )
 
     wait_for(answered, f"command {position} is answered")

@@ -8,12 +8,12 @@ import sys
 import textwrap
 from collections.abc import Callable
 
-import matchbox
 import numpy as np
 import pytest
+
+import matchbox
 from matchbox.persistence.journal import Reader
 from matchbox.shm.records import LOG_RECORD
-
 from tests.integration.conftest import TOPOLOGIES, ExchangeProcess, collect, wait_for
 
 Make = Callable[..., ExchangeProcess]
@@ -83,7 +83,9 @@ def test_the_state_does_not_depend_on_the_topology(make_exchange: Make) -> None:
     for topology in ("compact", "wide"):
         exchange = make_exchange(topology).up()
         reports = trade(exchange)
-        found.append(sorted((int(r["sequence"]), int(r["index"]), int(r["flags"])) for r in reports))
+        found.append(
+            sorted((int(r["sequence"]), int(r["index"]), int(r["flags"])) for r in reports)
+        )
         exchange.down()
     assert found[0] == found[1]
 
@@ -111,7 +113,9 @@ def test_a_killed_process_stops_the_exchange_and_nothing_sequenced_is_lost(
     exchange.down()
 
 
-def test_a_killed_supervisor_takes_all_down_and_the_next_start_cleans_up(make_exchange: Make) -> None:
+def test_a_killed_supervisor_takes_all_down_and_the_next_start_cleans_up(
+    make_exchange: Make,
+) -> None:
     exchange = make_exchange().up()
     reports = trade(exchange, seed=3)
     assert exchange.process is not None
@@ -239,7 +243,9 @@ def test_a_stop_ends_sessions_with_a_reason(exchange_process: ExchangeProcess) -
         session.buy(1, quantity_lots=1, price_ticks=1)
 
 
-def test_random_kills_under_load_lose_nothing_that_was_reported(make_exchange: Make, seed: int) -> None:
+def test_random_kills_under_load_lose_nothing_that_was_reported(
+    make_exchange: Make, seed: int
+) -> None:
     chance = random.Random(seed)
     exchange = make_exchange("wide")
     reported: set[bytes] = set()
