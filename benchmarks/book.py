@@ -7,14 +7,15 @@ book      our book alone: commands in, trades out
 matcher   Matcher.process(): complete 128-byte commands in, all events out, checks included
 
 figures   mixes A and B with 1,000 orders a side and B with 20,000, several seeds, ns an operation
-sweep     10 to 1,000,000 resting orders within 150 prices (narrow) or 800 million (wide); other mixes
-latency   each operation between two fenced clock reads, one by one, nothing fetched ahead, less what
-          an empty pair of reads takes
+sweep     10 to 1,000,000 resting orders within 150 prices (narrow) or 800 million (wide), other
+          mixes
+latency   each operation between two fenced clock reads, one by one, nothing fetched ahead, less
+          what an empty pair of reads takes
 recorded  the flows in the folder that --data names, whole
 
-Not measured: rings, processes, the journal; making the flow; building the book (prefill). A run counts
-only if all engines end with the same hash over all trades in their order; else the exit status is 1.
-Ratios are baseline / engine, each within one repetition.
+Not measured: rings, processes, the journal; making the flow; building the book (prefill). A run
+counts only if all engines end with the same hash over all trades in their order; else the exit
+status is 1. Ratios are baseline / engine, each within one repetition.
 """
 
 import json
@@ -38,7 +39,8 @@ from matchbox.shm.records import EVENT
 
 ENGINES = ("baseline", "book", "matcher")
 BASELINE = Path(__file__).parent / "baseline" / "stdmap.cpp"
-# Events of one call of process(): 256 kB, so that they are read from the cache that they were written to.
+# Events of one call of process(): 256 kB, so that they are read from the cache that they were
+# written to.
 OUT_EVENTS = 2048
 POINTS = (50.0, 99.0, 99.9)
 
@@ -212,7 +214,7 @@ def _latency_row(
     return {"engine": engine, "timer": round(timer / ticks_per_ns, 1), **above}
 
 
-# ---- what is measured --------------------------------------------------------------------------------
+# ---- what is measured ----------------------------------------------------------------------------
 
 
 def _sections(bench: Bench, options: Any) -> dict[str, Any]:

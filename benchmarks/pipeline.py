@@ -1,17 +1,20 @@
 """Order to report through the whole exchange, as one Python bot sees it.
 
-Question   how long from the moment an order should be sent to the moment its answer is in the bot's hands, at 10k,
-           100k and 250k commands/s, and how many commands/s at most?
-Set-up     `matchbox up` with its journal on a disk: sequencer, matcher and publisher in one process that spins on a
-           core of its own; the bot and the journaler share another. One core only: nothing is pinned, all park.
-Flow       mix B of benchmarks/flows.py (45 % adds, 45 % cancels, 5 % replaces, 5 % takers), again and again, the
-           book emptied in between; with several markets, each has a flow of its own, in turn.
-Open loop  each command has a planned time; what delays one delays those behind it, and all of that counts. The bot
-           sends what is due, reads what is there, and spins while it waits: 10,000/s are 100 microseconds apart.
-Baseline   the same bot and rings against a C program that answers each command at once (baseline/echo.c), in
-           turn with the exchange; for the highest rate also Matcher.process() on the same flow, one thread.
-Left out   the first second of each run. Checked: every command is answered once and in order, none is refused,
-           and the fills are those of Matcher.process() (quantity, price and order of all of them).
+Question   how long from the moment an order should be sent to the moment its answer is in the
+           bot's hands, at 10k, 100k and 250k commands/s, and how many commands/s at most?
+Set-up     `matchbox up` with its journal on a disk: sequencer, matcher and publisher in one process
+           that spins on a core of its own; the bot and the journaler share another. One core only:
+           nothing is pinned, all park.
+Flow       mix B of benchmarks/flows.py (45 % adds, 45 % cancels, 5 % replaces, 5 % takers), again
+           and again, the book emptied in between; several markets have a flow each, in turn.
+Open loop  each command has a planned time; what delays one delays those behind it, and all of that
+           counts. The bot sends what is due, reads what is there, and spins while it waits.
+Baseline   the same bot and rings against a C program that answers each command at once
+           (baseline/echo.c), in turn with the exchange; for the highest rate also
+           Matcher.process() on the same flow, one thread.
+Left out   the first second of each run. Checked: every command is answered once and in order, none
+           is refused, and the fills are those of Matcher.process() (quantity, price and order of
+           all of them).
 """
 
 import contextlib
@@ -52,7 +55,7 @@ _TRADE = int(matchbox.EventKind.TRADE)
 _AS_MAKER = int(matchbox.ReportFlag.AS_MAKER)
 
 
-# ---- the flow ------------------------------------------------------------------------------------------------
+# ---- the flow ------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -117,7 +120,7 @@ def _checksum(trades: NDArray[Any], before: int) -> int:
     return zlib.crc32(rows.tobytes(), before)
 
 
-# ---- the exchange and its baseline -----------------------------------------------------------------------------
+# ---- the exchange and its baseline ---------------------------------------------------------------
 
 CONFIG = """
 instance = "{name}"
@@ -159,7 +162,7 @@ agents = ["journaler"]
 
 
 class Cores:
-    """Where what runs: the engine on the last core, everything else on the first; or no pinning at all."""
+    """Where what runs: the engine on the last core, all else on the first; or nothing is pinned."""
 
     def __init__(self) -> None:
         allowed = sorted(os.sched_getaffinity(0))
@@ -228,7 +231,7 @@ def echo(cores: Cores) -> Iterator[matchbox.Session]:
             os.close(fd)
 
 
-# ---- the bot -------------------------------------------------------------------------------------------------
+# ---- the bot -------------------------------------------------------------------------------------
 
 
 class Bot:
@@ -254,8 +257,7 @@ class Bot:
 
     def take(self, count: int) -> NDArray[Any]:
         """Up to `count` next commands (fewer at the end of a cycle)."""
-        part = self._commands[self._next : self._next + count]
-        return part
+        return self._commands[self._next : self._next + count]
 
     def sent_some(self, count: int) -> None:
         self.sent += count
@@ -276,7 +278,8 @@ class Bot:
         if len(answers):
             positions = answers.astype(np.int64)
             steps = np.diff(positions, prepend=self.answered)
-            # A command can have a further report of its own, such as the end of an IOC; it is none less.
+            # A command can have a further report of its own, such as the end of an IOC; it is none
+            # less.
             if (steps < 0).any() or (steps > 1).any():
                 raise SystemExit(f"answers out of order after {self.answered}: {positions[:10]}")
             self.answered = int(positions[-1])
@@ -380,7 +383,7 @@ def _all_answered(stamps: list[tuple[int, NDArray[Any]]], position: int) -> bool
     return False
 
 
-# ---- running -------------------------------------------------------------------------------------------------
+# ---- running -------------------------------------------------------------------------------------
 
 
 def connect(data: Path, name: str) -> tuple[matchbox.Session, int]:
@@ -393,7 +396,7 @@ def connect(data: Path, name: str) -> tuple[matchbox.Session, int]:
 
 
 def idle_share(markets: int, seconds: float, cores: Cores) -> float:
-    """Percent of one core that a parked exchange uses in all of its processes, the supervisor included."""
+    """Percent of one core that a parked exchange uses in all of its processes."""
     cores.pinned = False
     with exchange(markets, cores) as (data, pids):
         everyone = [read_status(data)["pid"], *pids]
@@ -475,7 +478,7 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _set_up(cores: Cores) -> None:
-    """Pin the bot, and let its sleeps end when they should (Linux adds 50 microseconds otherwise)."""
+    """Pin the bot, and let its sleeps end when they should (Linux adds 50 microseconds)."""
     if cores.pinned:
         os.sched_setaffinity(0, {cores.bot})
     ctypes.CDLL(None).prctl(29, 1, 0, 0, 0)  # PR_SET_TIMERSLACK

@@ -25,7 +25,8 @@ from matchbox.shm.board import BOARD_BYTES
 from matchbox.shm.depth import depth_bytes
 from matchbox.shm.ring import Ring, ring_bytes
 
-# The supervisor's own session. Its memory is made known after the replay: what is replayed is for nobody's ears.
+# The supervisor's own session. Its memory is made known after the replay: what is replayed is for
+# nobody's ears.
 OPERATOR_SLOT = 0
 SEQUENCER_READS = 0
 PUBLISHER_READS = 1

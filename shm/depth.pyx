@@ -68,7 +68,8 @@ def format_depth(buffer, definition, base, quote, *, uint32_t levels, uint64_t e
 def read_definition(buffer):
     """(ADD_MARKET record, (base, scale), (quote, scale)) of a depth table. Raises SegmentError if it is none."""
     cdef const mb_depth* table = _checked(buffer)
-    cdef const unsigned char[::1] raw = <const unsigned char[:sizeof(mb_market_record)]><unsigned char*>&table.definition
+    cdef const unsigned char* start = <const unsigned char*>&table.definition
+    cdef const unsigned char[::1] raw = <const unsigned char[:sizeof(mb_market_record)]>start
     record = np.frombuffer(bytes(raw), MARKET_RECORD)[0]
     return record, _asset(&table.base), _asset(&table.quote)
 

@@ -1,7 +1,7 @@
-"""The line between the supervisor and a host process: requests, answers and descriptors over a socket pair.
+"""The line between supervisor and host process: requests, answers, descriptors on a socket pair.
 
-A packet is a JSON object; descriptors travel beside it. The supervisor asks {"do": name, ...}, the host answers
-{"ok": true, ...} or {"ok": false, "error": text}; one request at a time.
+A packet is a JSON object; descriptors travel beside it. The supervisor asks {"do": name, ...}, the
+host answers {"ok": true, ...} or {"ok": false, "error": text}; one request at a time.
 """
 
 import json
@@ -43,7 +43,10 @@ class Channel:
     def ask(
         self, do: str, *, fds: Iterable[int] = (), timeout: float | None = 60.0, **fields: Any
     ) -> dict[str, Any]:
-        """Send a request and wait for its answer. Raises MatchboxError as the host says, EngineDown if it died."""
+        """Send a request and wait for its answer.
+
+        Raises: MatchboxError as the host says; EngineDown if it died.
+        """
         self.socket.settimeout(timeout)
         try:
             self.send({"do": do, **fields}, fds)

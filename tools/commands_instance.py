@@ -49,7 +49,7 @@ def register(app: typer.Typer) -> None:
         interval: float = typer.Option(1.0, metavar="SECONDS", help="How often, with --watch."),
         as_json: bool = typer.Option(False, "--json", help="As one JSON object."),
     ) -> None:
-        """Show agents, processes and cores, rings with depth, and rates. Exit status 1 if it is not running."""
+        """Show agents, processes, cores, rings with depth, rates. Exit status 1 if none runs."""
         from matchbox.tools import status as view
 
         raise typer.Exit(view.run(exchange, watch=watch, interval=interval, as_json=as_json))

@@ -1,11 +1,13 @@
 """A host process: runs the agents that the plan places in it, and does what the supervisor asks.
 
-    main thread      answers the supervisor (tools/channel.py); reaches the agents by Loop.call() alone
+    main thread      answers the supervisor (tools/channel.py); reaches the agents by Loop.call()
+                     alone
     engine threads   one Loop for each of the plan's threads, pinned as it says
     journal thread   the journaler, which may block on the disk
 
-Started by the supervisor as `python -m matchbox.tools.host FD`; ends when asked, or when the supervisor is gone. An
-agent that fails ends the whole process at once: a wrong fill is worse than an outage.
+Started by the supervisor as `python -m matchbox.tools.host FD`; ends when asked, or when the
+supervisor is gone. An agent that fails ends the whole process at once: a wrong fill is worse than
+an outage.
 """
 
 import mmap
@@ -16,6 +18,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +76,7 @@ class EngineThread:
 
 
 class JournalThread:
-    """The journaler's thread: steps while there is something to do, sleeps on its bell otherwise."""
+    """The journaler's thread: steps while there is something to do, else sleeps on its bell."""
 
     def __init__(self, plan: Plan, number: int, board: Board, log: Ring, settings: dict[str, Any]):
         thread: PlanThread = plan.threads[number]
@@ -149,15 +152,18 @@ class Host:
         return self._open[part]
 
     def start(self) -> None:
-        for thread in (*self.engines, *self.journals):
+        for thread in self._threads():
             thread.start()
+
+    def _threads(self) -> list[EngineThread | JournalThread]:
+        return [*self.engines, *self.journals]
 
     def answer(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         """Do what is asked. Raises MatchboxError where that cannot be done."""
         do = request.pop("do")
         if do == "open_session":
             return self.open_session(int(request["slot"]), fds)
-        action = {
+        action: Callable[..., dict[str, Any]] | None = {
             "close_session": self.close_session,
             "recover": self.recover,
             "begin": self.begin,
@@ -169,16 +175,16 @@ class Host:
         return action(**request)
 
     def open_session(self, slot: int, fds: list[int]) -> dict[str, Any]:
-        """Map a session's memory (commands, reports) and make it known to those agents of ours that use it."""
-        rings = tuple(Ring.attach(segment.map_fd(fd)) for fd in fds)
+        """Map a session's memory (commands, reports); make it known to the agents that use it."""
+        commands, reports = (Ring.attach(segment.map_fd(fd)) for fd in fds)
         for loop, agent in self._session_agents():
-            loop.call(lambda agent=agent: agent.open_session(slot, *rings), _CALL_TIMEOUT_S)
+            loop.call(partial(agent.open_session, slot, commands, reports), _CALL_TIMEOUT_S)
         return {}
 
     def close_session(self, slot: int) -> dict[str, Any]:
         """Forget it. An error while a session is attached to the slot."""
         for loop, agent in self._session_agents():
-            loop.call(lambda agent=agent: agent.close_session(slot), _CALL_TIMEOUT_S)
+            loop.call(partial(agent.close_session, slot), _CALL_TIMEOUT_S)
         return {}
 
     def _session_agents(self) -> list[tuple[Loop, Sequencer | Publisher]]:
@@ -221,7 +227,7 @@ class Host:
     def _replay(loop: Loop, sequencer: Sequencer, records: Any) -> None:
         moved = time.monotonic()
         while len(records):
-            done = loop.call(lambda rest=records: sequencer.replay(rest), _CALL_TIMEOUT_S)
+            done = loop.call(partial(sequencer.replay, records), _CALL_TIMEOUT_S)
             records = records[done:]
             if done:
                 moved = time.monotonic()
@@ -262,13 +268,13 @@ class Host:
         found: dict[str, Any] = {}
         for engine in self.engines:
             for name, agent in engine.agents.items():
-                found[name] = engine.loop.call(lambda agent=agent: look(agent), _CALL_TIMEOUT_S)
+                found[name] = engine.loop.call(partial(look, agent), _CALL_TIMEOUT_S)
         for journal in self.journals:
             found["journaler"] = {"position": journal.journaler.durable}
         return {"agents": found}
 
     def stop(self) -> None:
-        for thread in (*self.engines, *self.journals):
+        for thread in self._threads():
             thread.stop()
 
 

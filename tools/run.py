@@ -36,7 +36,8 @@ def _greet(config: Config, supervisor: Supervisor) -> None:
     """Say what runs and what can be done with it."""
     assert supervisor.plan is not None
     print(
-        f"Exchange {config.instance} is running, epoch {supervisor.plan.epoch}, data in {config.data}."
+        f"Exchange {config.instance} is running, epoch {supervisor.plan.epoch}, "
+        f"data in {config.data}."
     )
     for thread in supervisor.plan.threads:
         where = "any core" if thread.core is None else f"core {thread.core}"
@@ -53,9 +54,9 @@ def _greet(config: Config, supervisor: Supervisor) -> None:
             f"  python - <<'END'\n"
             "import matchbox\n"
             f'with matchbox.connect("{config.data}", account="{account.name}") as session:\n'
-            f'    session.buy("{market.symbol}", "{quantity:f}", "{price:f}", client_order_id="hello-{os.getpid()}")\n'
+            f'    session.buy("{market.symbol}", "{quantity:f}", "{price:f}")\n'
             "    for report in session.reports(timeout=1):\n"
-            '        print(matchbox.EventKind(report["kind"]).name, report["client_order_id"].decode())\n'
+            '        print(matchbox.EventKind(report["kind"]).name, report["order_id"])\n'
             "END\n"
             "Ctrl-C here, or `matchbox down`, stops it."
         )
@@ -103,7 +104,7 @@ def _up_detached(config: Config, path: Path, topology: str) -> int:
 
 
 def find_data(exchange: str) -> Path:
-    """The data folder of an exchange: itself, by an instance's name, or by its configuration file."""
+    """The data folder of an exchange: itself, by instance, or by its configuration file."""
     path = Path(exchange).expanduser()
     if path.is_file():
         return load(path).data

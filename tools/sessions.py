@@ -1,8 +1,9 @@
 """The control socket: bots attach here, and their sessions are looked after until they end.
 
-A session's life: memory made, made known to sequencer and publisher, attached by a log record of the operator's
-session, handed to the bot. It ends when the publisher closes its report ring (logged out, detached for cause) or
-its process dies (pidfd), which detaches it by a record; its slot is free again when its last report is out.
+A session's life: memory made, made known to sequencer and publisher, attached by a log record of
+the operator's session, handed to the bot. It ends when the publisher closes its report ring (logged
+out, detached for cause) or its process dies (pidfd), which detaches it by a record; its slot is
+free again when its last report is out.
 """
 
 import contextlib
@@ -167,8 +168,8 @@ class Doorkeeper:
         if request["magic"] != MAGIC or request["layout_version"] != LAYOUT_VERSION:
             raise Refused(
                 Reason.BAD_FIELD,
-                f"another version of the control protocol: layout_version={int(request['layout_version'])}, "
-                f"allowed={LAYOUT_VERSION}",
+                "another version of the control protocol: "
+                f"layout_version={int(request['layout_version'])}, allowed={LAYOUT_VERSION}",
             )
         pid, uid, _ = _PEER.unpack(
             line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
@@ -247,7 +248,7 @@ class Doorkeeper:
 
     def _memory(self, name: str) -> tuple[int, int, Ring]:
         """Descriptors of a session's two rings, and the report ring as we see it."""
-        made = []
+        made: list[tuple[int, Ring]] = []
         for part, slots, readers in (
             ("commands", self.plan.command_slots, 1),
             ("reports", self.plan.report_slots, 0),

@@ -1,12 +1,15 @@
 """The supervisor: starts an instance, watches it, stops it, and cleans up what a dead one left.
 
-    up      lock the data folder; take over what a dead run left (its log ring into the journal); make the segments;
-            start the processes; replay the journal; begin the epoch; define what the configuration adds; serve
-    stop    take no more commands; let publisher and journaler finish; end the processes; remove the segments
-    failure of a process: stop the others, save the log ring into the journal, say what happened, exit status 1
+    up       lock the data folder; take over what a dead run left (its log ring into the journal);
+             make the segments; start the processes; replay the journal; begin the epoch; define
+             what the configuration adds; serve
+    stop     take no more commands; let publisher and journaler finish; end the processes; remove
+             the segments
+    failure  of a process: stop the others, save the log ring into the journal, say what happened,
+             exit status 1
 
-Files in the data folder: `lock` (held while the supervisor lives), `instance.json` (what runs, or how it ended),
-`control.sock`, `journal/`.
+Files in the data folder: `lock` (held while the supervisor lives), `instance.json` (what runs, or
+how it ended), `control.sock`, `journal/`.
 """
 
 import contextlib
@@ -151,11 +154,12 @@ class Supervisor:
             name.bind(f"\0matchbox-{os.getuid()}-{self.config.instance}")
         except OSError:
             raise AlreadyRunning(
-                f"an instance of this name runs, with another data folder: instance={self.config.instance}"
+                "an instance of this name runs, with another data folder: "
+                f"instance={self.config.instance}"
             ) from None
 
     def _take_over(self) -> int:
-        """Clean up after dead runs and save what only their shared memory has. Returns the next epoch."""
+        """Clean up after dead runs, save what only their memory has. Returns the next epoch."""
         before = read_status(self.data)
         for pid in before.get("processes", []):
             kill_host(int(pid))
@@ -165,7 +169,8 @@ class Supervisor:
         if logs and before.get("epoch", 0) == logs[0].epoch:
             saved = self._drain(logs[0])
             self.say(
-                f"The last run did not stop in order. Saved {saved:,} records from its shared memory."
+                "The last run did not stop in order. "
+                f"Saved {saved:,} records from its shared memory."
             )
         for name in left:
             segment.unlink(name)
@@ -209,7 +214,7 @@ class Supervisor:
         return np.concatenate(found)
 
     def _check_definitions(self, known: NDArray[Any]) -> NDArray[Any]:
-        """The configuration's definitions that the journal lacks. Raises MatchboxError where the two differ."""
+        """What the configuration defines and the journal lacks. MatchboxError where they differ."""
         ours = {_identity(record): record for record in self.config.definitions()}
         for record in known:
             kind, number = _identity(record)
@@ -218,8 +223,8 @@ class Supervisor:
             if mine is None:
                 if kind == Kind.ADD_MARKET:
                     raise MatchboxError(
-                        f"{self.config.path}: {what} is in the journal but not in the configuration; "
-                        "allowed: to keep its table as it was"
+                        f"{self.config.path}: {what} is in the journal but not in the "
+                        "configuration; allowed: to keep its table as it was"
                     )
             elif mine.tobytes()[_STAMPS:] != record.tobytes()[_STAMPS:]:
                 raise MatchboxError(
@@ -269,8 +274,8 @@ class Supervisor:
         state = self._wait_for_position(done["sequence"], "replay")
         if done["records"]:
             self.say(
-                f"Replayed the journal: {done['records']:,} records in {done['seconds']:.2f} s, up to sequence "
-                f"{done['sequence']:,}; state hash {combined_hash(state):016x}."
+                f"Replayed the journal: {done['records']:,} records in {done['seconds']:.2f} s, "
+                f"up to sequence {done['sequence']:,}; state hash {combined_hash(state):016x}."
             )
 
     def _begin(self, definitions: NDArray[Any]) -> None:
@@ -293,7 +298,7 @@ class Supervisor:
             number=number,
             name="operator",
             account=0,
-            pidfds=[self._host_of(a).pidfd for a in ("sequencer", "publisher")],
+            pidfds=tuple(self._host_of(a).pidfd for a in ("sequencer", "publisher")),
         )
         self._operator = Operator(session)
         for record, answer in zip(definitions, self._operator.run(definitions), strict=True):
@@ -317,7 +322,7 @@ class Supervisor:
     # -- running
 
     def run(self) -> int:
-        """Serve until asked to stop (SIGINT, SIGTERM) or a process fails; returns the exit status."""
+        """Serve until asked to stop (SIGINT, SIGTERM) or a process fails. The exit status."""
         failed: list[Host] = []
         for host in self.hosts:
             self._selector.register(
@@ -422,7 +427,8 @@ class Supervisor:
         self._remove_segments()
         self._write_status("failed", cause=f"{host.name}: {cause}")
         self.say(
-            f"Saved {saved:,} records that were not in the journal yet. `matchbox up` goes on from there."
+            f"Saved {saved:,} records that were not in the journal yet. "
+            "`matchbox up` goes on from there."
         )
         if self._doors is not None:
             self._doors.close()

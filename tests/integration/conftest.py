@@ -1,4 +1,4 @@
-"""Real exchanges for tests: `matchbox up` as a process of its own, stopped and cleaned up whatever happens."""
+"""Real exchanges for tests: `matchbox up` as a process, stopped and cleaned up in any case."""
 
 import os
 import signal

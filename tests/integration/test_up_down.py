@@ -1,4 +1,4 @@
-"""A real exchange in processes of its own: it comes up, trades, stops in order, dies, and comes back."""
+"""A real exchange in processes: it comes up, trades, stops in order, dies, and comes back."""
 
 import os
 import random
