@@ -163,16 +163,16 @@ class Host:
         do = request.pop("do")
         if do == "open_session":
             return self.open_session(int(request["slot"]), fds)
-        action: Callable[..., dict[str, Any]] | None = {
+        actions: dict[str, Callable[..., dict[str, Any]]] = {
             "close_session": self.close_session,
             "recover": self.recover,
             "begin": self.begin,
             "finish": self.finish,
             "state": self.state,
-        }.get(do)
-        if action is None:
+        }
+        if do not in actions:
             raise BadArgument(f"a host does not know how to: {do}")
-        return action(**request)
+        return actions[do](**request)
 
     def open_session(self, slot: int, fds: list[int]) -> dict[str, Any]:
         """Map a session's memory (commands, reports); make it known to the agents that use it."""
