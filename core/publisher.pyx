@@ -217,7 +217,7 @@ cdef void _on_event(publisher* p, const mb_record* record, const mb_event* event
         _trade(p, record, depth, event)
     elif event.kind == MB_REJECTED:
         _tell_refused(p, record, event)
-        if event.order_id == event.sequence:  # a new order that the matcher refused
+        if record.kind == MB_NEW_ORDER and record.reject == MB_NONE:  # the matcher refused it
             orders_remove(&p.orders, orders_find(&p.orders, event.order_id))
     elif event.kind == MB_RESTED:
         _level(p, record, depth, event.side, event.price_ticks, event.level_lots)

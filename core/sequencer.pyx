@@ -387,9 +387,13 @@ cdef void _sequence(sequencer* s, mb_record* record, uint32_t number, uint64_t n
     session.position += 1
     record.session_position = session.position
     record.session = number
-    record.reserved = 0
-    if record.kind == MB_NEW_ORDER:
-        record.order_id = 0
+    if MB_NEW_ORDER <= record.kind <= MB_AMEND_ORDER:
+        # What is the engine's to fill in; `reserved` is left to the checks.
+        record.hold = 0
+        if record.kind == MB_NEW_ORDER:
+            record.order_id = 0
+    else:
+        record.reserved = 0
     record.reject = _decide(s, session, record)
     if record.reject == MB_NONE and record.kind == MB_ATTACH_SESSION and s.slot_table[named.slot].state != SLOT_OPEN:
         record.reject = MB_BAD_DEFINITION

@@ -7,7 +7,6 @@ from libc.string cimport memcpy
 from matchbox.shm.records cimport *
 from matchbox.shm.ring cimport *
 
-import asyncio
 import time
 from collections import namedtuple
 
@@ -311,6 +310,8 @@ cdef class MarketData:
     async def read_async(self, uint64_t maximum=65536, timeout=None):
         """read() for asyncio: waits in a thread while others run."""
         if self.pending == 0:
+            import asyncio  # slow to load, and most bots do without
+
             await asyncio.to_thread(self._wait, timeout)
         return self.read(maximum, 0.0)
 

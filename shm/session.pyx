@@ -11,7 +11,6 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-import asyncio
 import select
 
 import numpy as np
@@ -293,6 +292,8 @@ cdef class Session:
     async def reports_async(self, uint64_t maximum=65536, timeout=None):
         """reports() for asyncio: waits in a thread while others run."""
         if self._ready() == 0 and not self._detached:
+            import asyncio  # slow to load, and most bots do without
+
             await asyncio.to_thread(self._wait, 0, timeout)
         return self.reports(maximum, 0.0)
 

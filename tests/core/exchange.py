@@ -201,6 +201,8 @@ class Exchange:
 
     def state_hash(self) -> tuple[int, ...]:
         """Of the sequencer and of every matcher's books."""
+        while self.sequencer.settle():
+            pass
         matchers = [self.agents[f"matcher-{k}"] for k in range(self.plan.matchers)]
         return (self.sequencer.state_hash(), *(matcher.state_hash() for matcher in matchers))
 
