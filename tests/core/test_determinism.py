@@ -97,7 +97,7 @@ def test_the_number_of_matchers_changes_no_state() -> None:
 
 
 def test_rings_of_the_smallest_size_cannot_lock() -> None:
-    """Full log, events and reports at every turn, sweeps of hundreds of fills, and it still settles."""
+    """Full rings at every turn, sweeps of hundreds of fills, and it still settles."""
     small = plan(2, 2, log_slots=64, event_slots=64, market_data_slots=64, max_orders=512)
     roomy = plan(2, 2, log_slots=4096, event_slots=4096, max_orders=512)
     results = []
