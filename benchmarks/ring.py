@@ -5,12 +5,12 @@ latency     half of a round trip of one 128-byte record through two rings, with 
 throughput  records one way, published one by one, each read whole: millions a second
 
 ring  shm/ring.h, the functions that the engine uses
-bare  the baseline: a C ring of the same layout (128-byte slots, positions on lines of their own, the
-      other side's position kept private) with one reader and everything known when compiled
+bare  the baseline: a C ring of the same layout (128-byte slots, positions on lines of their own,
+      the other side's position kept private) with one reader and everything known when compiled
 line  no ring, both sides write one cache line in turn: what the machine itself takes
 
-Both sides spin, each pinned to a core of its own; with one core they give way to each other, and the
-figures are those of the scheduler. The three take turns, and ratios are within one turn. Every
+Both sides spin, each pinned to a core of its own; with one core they give way to each other, and
+the figures are those of the scheduler. The three take turns, and ratios are within one turn. Every
 record is filled whole and checked. Not measured: waking (parking), and what is done with a record.
 """
 

@@ -1,6 +1,6 @@
 """The memory orderings that rings and parking live by: each is needed, and leaving it out is found.
 
-model of park.h on a machine with store buffers (every interleaving), a litmus test on this one.
+Three ways to look, since none sees everything: ThreadSanitizer (happens-before between threads), a
 model of park.h on a machine with store buffers (every interleaving), and a litmus test on this one.
 """
 
