@@ -26,11 +26,10 @@ def connect(
 ) -> Session:
     """Attach to the exchange and return a session.
 
-    exchange      its data folder, or the name of an instance that keeps its data in the default
-    place account       name of the account to trade for; "" for a session that only looks or
-    operates name          of the session: one that attaches again by its name goes on with its
-    numbering. "" lets the
-                  exchange choose one
+    exchange      its data folder, or the name of an instance with its data in the default place
+    account       name of the account to trade for; "" for a session that only looks or operates
+    name          of the session: one that attaches again by its name goes on with its numbering;
+                  "" lets the exchange choose one
     capabilities  enum Capability; 0 = what the account is for (trading)
     wait          "park" (sleep while there is nothing to do) or "spin" (never give the core away)
     timeout       seconds for the exchange to answer
