@@ -135,6 +135,7 @@ class Exchange:
         self._log: list[NDArray[Any]] = []
         self._random = random.Random(seed) if seed is not None else None
         self._slots: dict[str, int] = {}
+        self.session_rings: dict[str, tuple[Ring, Ring]] = {}
         self.operator: Session | None = None
         if define:
             self.start(1)
@@ -237,6 +238,7 @@ class Exchange:
         commands, reports = self.rings(command_slots, report_slots)
         slot = next(s for s in range(1, self.plan.max_sessions) if s not in self._slots.values())
         self._slots[name] = slot
+        self.session_rings[name] = commands, reports
         for agent in (self.sequencer, self.publisher):
             agent.open_session(slot, commands, reports)
         record = np.zeros(1, NAMED_RECORD)
