@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import typer.main
 
-from matchbox.shm.reasons import TEXT, Reason
 from matchbox.tools import cli
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,19 +63,12 @@ def test_every_target_of_the_makefile_is_explained_at_its_top() -> None:
     assert explained == set(TARGET.findall(text)) - {"help"}
 
 
-def test_every_reason_is_in_the_table_of_codes() -> None:
-    path = ROOT / "docs" / "reject-codes.md"
-    if not path.exists():
-        pytest.skip("docs/reject-codes.md is not written yet")
-    table = path.read_text()
-    for reason in Reason:
-        assert re.search(rf"^\| {reason.value} \| `?{reason.name}`? \|", table, re.MULTILINE), (
-            f"{reason.value} {reason.name} ({TEXT[reason.value]})"
-        )
-
-
-def test_the_example_of_the_matcher_prints_what_the_guide_says() -> None:
-    section = (ROOT / "docs" / "sdk.md").read_text().partition("## The matcher without")[2]
+@pytest.mark.parametrize(
+    ("name", "heading"),
+    [("sdk.md", "## The matcher without"), ("trading-rules.md", "## An example")],
+)
+def test_examples_print_what_the_documents_say(name: str, heading: str) -> None:
+    section = (ROOT / "docs" / name).read_text().partition(heading)[2]
     program, output = re.findall(r"```(?:python|text)\n(.*?)```", section, re.DOTALL)
     command = [sys.executable, "-c", program]
     result = subprocess.run(command, capture_output=True, text=True)
