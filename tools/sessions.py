@@ -331,9 +331,7 @@ class Doorkeeper:
 
     def _died(self, session: Attached) -> None:
         """Its process has ended."""
-        self.selector.unregister(session.pidfd)
-        os.close(session.pidfd)
-        session.pidfd = -1
+        self._forget_process(session)
         self._detach(session, Reason.DISCONNECTED)
         self.sweep()
 
@@ -356,10 +354,14 @@ class Doorkeeper:
         for session in [s for s in self.sessions.values() if s.reports.closed]:
             for host in self.hosts:
                 host.ask("close_session", slot=session.slot)
-            if session.pidfd >= 0:
-                self.selector.unregister(session.pidfd)
-                os.close(session.pidfd)
+            self._forget_process(session)
             del self.sessions[session.slot]
+
+    def _forget_process(self, session: Attached) -> None:
+        if session.pidfd >= 0:
+            self.selector.unregister(session.pidfd)
+            os.close(session.pidfd)
+            session.pidfd = -1
 
 
 def _attachment(name: str, slot: int, account: int, capabilities: int) -> np.ndarray[Any, Any]:

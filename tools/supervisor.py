@@ -332,6 +332,10 @@ class Supervisor:
             while not failed and not self._stopping:
                 # Slots of sessions that the engine detached are freed now and then.
                 for key, _ in self._selector.select(timeout=5.0):
+                    # What one of them does can end another: a session is over when its line is
+                    # hung up or its process ends, and both can be in the same answer.
+                    if self._selector.get_map().get(key.fileobj) is not key:
+                        continue
                     try:
                         key.data()
                     except EngineDown:

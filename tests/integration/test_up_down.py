@@ -269,3 +269,24 @@ def test_random_kills_under_load_lose_nothing_that_was_reported(
     exchange.up().down()
     known = {bytes(r["client_order_id"]) for r in journal(exchange)}
     assert reported - {b"", b"alice.1"} <= known
+
+
+def test_bots_that_come_and_go_at_once_leave_the_exchange_as_it_is(
+    exchange_process: ExchangeProcess,
+) -> None:
+    """A logout, a hung up line and the end of a process arrive in any order, or together."""
+    program = (
+        "import matchbox, sys\n"
+        "for _ in range(5):\n"
+        "    session = matchbox.connect(sys.argv[1], account='alice')\n"
+        "    session.buy('BTC/USD', '0.0001', '1')\n"
+        "    session.close()\n"
+    )
+    command = [sys.executable, "-c", program, str(exchange_process.data)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    for _ in range(4):
+        bots = [subprocess.Popen(command, env=environment) for _ in range(3)]
+        assert [bot.wait(60) for bot in bots] == [0, 0, 0]
+    with exchange_process.connect() as session:
+        collect(session, session.buy("BTC/USD", "0.0001", "1"))
+        assert int(exchange_process.connect("bob").book("BTC/USD").best()[1]) == 61
