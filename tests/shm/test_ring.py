@@ -377,7 +377,10 @@ class Lossy:
         self.library = library
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.buffer))
         self.producer = (ctypes.c_uint64 * (library.producer_bytes() // 8))()
-        library.producer_attach(self.producer, ctypes.c_void_p(self.address))
+        self.attach()
+
+    def attach(self) -> None:
+        self.library.lossy_attach(self.producer, ctypes.c_void_p(self.address))
 
     def publish(self, number: int) -> None:
         record = np.zeros(1, MARKET_DATA)
@@ -433,6 +436,24 @@ def test_a_slot_that_is_being_written_is_not_read(library: ctypes.CDLL, memory: 
     put(lossy.buffer, slot, 0)  # The producer stops after its first store of record 6.
     assert lossy.read(2)[0] == -1
     assert lossy.read(6)[0] == 0
+
+
+@pytest.mark.parametrize("written", [3, 4, 11])
+def test_what_a_reader_may_have_taken_is_published_whoever_died(
+    written: int, library: ctypes.CDLL, memory: Memory
+) -> None:
+    """The producer dies between its last two stores: the slot has its number, the position has not moved."""
+    lossy = Lossy(library, memory, 4)
+    for number in range(written):
+        lossy.publish(number)
+    put(lossy.buffer, 128, written - 1)
+    assert lossy.ring.produced == written - 1
+    assert lossy.read(written - 1)[0] == 1
+    lossy.attach()
+    assert lossy.ring.produced == written
+    lossy.publish(100)
+    assert lossy.read(written - 1)[1]["sequence"] == written - 1
+    assert lossy.read(written)[1]["sequence"] == 100
 
 
 # Any history at all: the ring against a list.

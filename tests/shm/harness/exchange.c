@@ -255,7 +255,7 @@ static void relax(uint64_t *turns) {
 
 static void scatter(uint64_t incarnation, uint64_t count, int paced) {
     uint64_t turns = 0, first = shared->sides[0].entries[0].position;
-    mb_producer_attach(&producer, ring);
+    mb_lossy_attach(&producer, ring);
     mb_store_release(&own->starts, own->starts + 1);
     while (count ? producer.position - first < count : !mb_load_acquire(&shared->stop)) {
         union { uint64_t words[WORDS]; mb_market_data record; } out;

@@ -8,6 +8,7 @@ uint64_t producer_slot(const mb_producer *producer, uint64_t ahead) {
     return (uint64_t)((const uint8_t *)mb_producer_slot(producer, ahead) - producer->slots);
 }
 void publish(mb_producer *producer, uint64_t count) { mb_publish(producer, count); }
+void lossy_attach(mb_producer *producer, mb_ring *ring) { mb_lossy_attach(producer, ring); }
 void lossy_publish(mb_producer *producer, const mb_market_data *record) { mb_lossy_publish(producer, record); }
 int lossy_read(const mb_ring *ring, uint64_t position, mb_market_data *out) {
     return mb_lossy_read(ring, position, out);
