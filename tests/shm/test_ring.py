@@ -442,7 +442,7 @@ def test_a_slot_that_is_being_written_is_not_read(library: ctypes.CDLL, memory: 
 def test_what_a_reader_may_have_taken_is_published_whoever_died(
     written: int, library: ctypes.CDLL, memory: Memory
 ) -> None:
-    """The producer dies between its last two stores: the slot has its number, the position has not moved."""
+    """The producer dies between its last two stores, with the number in the slot already."""
     lossy = Lossy(library, memory, 4)
     for number in range(written):
         lossy.publish(number)
