@@ -31,9 +31,12 @@ SIDE = np.dtype(
     ]
 )
 CONTROL = np.dtype(
-    [("stop", "<u8"), ("end", "<u8"), ("pad", "V112"), ("sides", SIDE, (1 + READERS,))]
+    [
+        *[(name, "<u8") for name in ("stop", "end", "ended")],
+        ("pad", "V104"),
+        ("sides", SIDE, (1 + READERS,)),
+    ]
 )
-NOT_YET = 2**64 - 1
 NEVER = 0
 STEPS = {
     "half_filled": 1,
@@ -69,7 +72,6 @@ class Exchange:
             first_position=first,
         )
         self.control = np.frombuffer(self.memory, CONTROL, 1, ring_bytes(capacity))[0]
-        self.control["end"] = NOT_YET
         # Both entries exist, and only the first is the one of the position.
         self.control["sides"]["entries"]["position"][:, 0] = first
         self.control["sides"]["entries"]["position"][:, 1] = (first - 1) % 2**64

@@ -36,7 +36,6 @@
 #include "park.h"
 
 #define WORDS (MB_RECORD_BYTES / 8)
-#define NOT_YET UINT64_MAX
 
 typedef struct entry {
     uint64_t position;
@@ -58,8 +57,9 @@ typedef struct side {
 
 typedef struct control {
     uint64_t stop;
-    uint64_t end;           /* position after the last record, NOT_YET before that is known */
-    uint8_t pad[112];
+    uint64_t end;           /* position after the last record, once `ended` */
+    uint64_t ended;         /* any position can be the end, so none of them can say "not yet" */
+    uint8_t pad[104];
     side sides[1 + MB_RING_READERS];    /* the producer, then the readers */
 } control;
 MB_STATIC_ASSERT(sizeof(side) == 256, "as the test expects");
@@ -183,7 +183,7 @@ static mb_producer producer;
 static mb_reader reader;
 
 static uint64_t room(void) { return mb_producer_free(&producer, 1); }
-static int finished(void) { return mb_load_acquire(&shared->end) == reader.position; }
+static int finished(void) { return mb_load_acquire(&shared->ended) && shared->end == reader.position; }
 static uint64_t ready_or_end(void) {
     uint64_t ready = mb_reader_ready(&reader, 1);
     if (ready > reader.mask + 1) fail(13, "impossible position", reader.position, reader.limit);
@@ -191,7 +191,8 @@ static uint64_t ready_or_end(void) {
 }
 
 static void end_here(uint64_t position) {
-    mb_store_release(&shared->end, position);
+    shared->end = position;
+    mb_store_release(&shared->ended, 1);
     for (uint32_t i = 0; i < ring->header.readers; i++) ring_bell(&shared->sides[1 + i]);
 }
 
@@ -200,7 +201,7 @@ static void produce(uint64_t incarnation, uint64_t count, uint64_t batch) {
     mb_producer_attach(&producer, ring);
     done = recovered(producer.position);
     mb_store_release(&own->starts, own->starts + 1);
-    while (mb_load_acquire(&shared->end) == NOT_YET) {
+    while (!mb_load_acquire(&shared->ended)) {
         uint64_t n = 1 + drawn(batch), free;
         if (count ? done.count == count : mb_load_acquire(&shared->stop)) {
             end_here(producer.position);
@@ -268,7 +269,7 @@ static void scatter(uint64_t incarnation, uint64_t count, int paced) {
         mb_lossy_publish(&producer, &out.record);
         at(MOVED);
     }
-    mb_store_release(&shared->end, producer.position);
+    end_here(producer.position);
 }
 
 static void gather(int gapless) {
