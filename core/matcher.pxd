@@ -64,12 +64,12 @@ ctypedef struct taker:
 
 ctypedef struct market_entry:
     uint32_t number         # 0 = empty
-    uint32_t index
+    market* place
 
 ctypedef struct matcher:
     taker current
     market** markets        # in the order in which they were prepared
-    market_entry* table     # number -> index, linear probing, at most a quarter full
+    market_entry* table     # by number, linear probing, at most a quarter full
     uint32_t table_mask
     uint32_t count
 

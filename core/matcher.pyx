@@ -22,7 +22,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 from matchbox.core.agent cimport Agent
-from matchbox.core.bits cimport mb_likely, mb_prefetch, mb_unlikely
+from matchbox.core.bits cimport mb_clear_record, mb_likely, mb_prefetch, mb_unlikely
 from matchbox.core.book cimport (
     book, book_bucket, book_create, book_crosses, book_destroy, book_fill, book_find, book_free, book_hash,
     book_memory, book_new, book_queue, book_reduce, book_unqueue, book_validate, fill, order,
@@ -63,7 +63,7 @@ cdef inline mb_event* _event(taker* t, event_room* room, uint8_t kind) noexcept 
     """The next event of the command under way, with what all of them carry. There is room."""
     cdef mb_event* event = &room.slots[room.position & room.mask]
     room.position += 1
-    memset(event, 0, sizeof(mb_event))
+    mb_clear_record(event)
     event.sequence = t.sequence
     event.order_id = t.order_id
     event.market = t.place.number
@@ -79,7 +79,7 @@ cdef matcher_status _reject(const mb_record* record, uint64_t sequence, uint16_t
                             event_room* room) noexcept nogil:
     cdef mb_event* event = &room.slots[room.position & room.mask]
     room.position += 1
-    memset(event, 0, sizeof(mb_event))
+    mb_clear_record(event)
     event.sequence = sequence
     event.order_id = sequence if record.kind == MB_NEW_ORDER else record.order_id
     event.market = record.market
@@ -310,11 +310,12 @@ cdef matcher_status _amend(taker* t, const mb_record* record, event_room* room) 
 cdef inline market* _market(const matcher* m, uint32_t number) noexcept nogil:
     """The market with this number, or NULL."""
     cdef uint32_t at = number * <uint32_t>2654435769 & m.table_mask
-    while m.table[at].number != number:
+    while mb_unlikely(m.table[at].number != number):
         if m.table[at].number == 0:
             return NULL
         at = (at + 1) & m.table_mask
-    return m.markets[m.table[at].index] if number else NULL
+    # An empty entry, which is what number 0 finds, has none.
+    return m.table[at].place
 
 
 cdef matcher_status _begin(matcher* m, const mb_record* record, uint64_t sequence, event_room* room) noexcept nogil:
@@ -350,35 +351,26 @@ cdef matcher_status matcher_step(matcher* m, const mb_record* record, uint64_t s
 
 # ---- batches ---------------------------------------------------------------------------------------------
 
-cdef inline uint32_t _fetched(const matcher* m, const mb_record* record, book** found) noexcept nogil:
-    """The first slot in the bucket of the order that a coming cancel or amend names, or 0."""
-    cdef market* place
-    if record.kind != MB_CANCEL_ORDER and record.kind != MB_AMEND_ORDER:
-        return 0
-    place = _market(m, record.market)
-    if place == NULL:
-        return 0
-    found[0] = &place.orders
-    return book_bucket(&place.orders, record.order_id)[0]
-
-
 cdef inline void _ahead(const matcher* m, const mb_record* bucket, const mb_record* slot,
                         const mb_record* links) noexcept nogil:
-    """Fetch what coming commands will touch: by hash, so wrong guesses cost time and nothing else."""
-    cdef book* b = NULL
-    cdef market* place
-    cdef uint32_t number
+    """Fetch what coming commands will touch: by hash, so wrong guesses cost time and nothing else.
+
+    A new order names none, and what is fetched for it is of no use; asking what kind each command is costs more,
+    as no branch predictor knows.
+    """
+    cdef const market* place = _market(m, bucket.market)
+    cdef const book* b
     cdef const order* o
-    if bucket.kind == MB_CANCEL_ORDER or bucket.kind == MB_AMEND_ORDER:
-        place = _market(m, bucket.market)
-        if place != NULL:
-            mb_prefetch(book_bucket(&place.orders, bucket.order_id))
-    number = _fetched(m, slot, &b)
-    if number:
-        mb_prefetch(&b.orders[number])
-    number = _fetched(m, links, &b)
-    if number:
-        o = &b.orders[number]
+    if mb_likely(place != NULL):
+        mb_prefetch(book_bucket(&place.orders, bucket.order_id))
+    place = _market(m, slot.market)
+    if mb_likely(place != NULL):
+        b = &place.orders
+        mb_prefetch(&b.orders[book_bucket(b, slot.order_id)[0]])
+    place = _market(m, links.market)
+    if mb_likely(place != NULL):
+        b = &place.orders
+        o = &b.orders[book_bucket(b, links.order_id)[0]]
         mb_prefetch(&b.orders[o.prev])
         mb_prefetch(&b.orders[o.next])
         mb_prefetch(&b.prices.levels[o.level])
@@ -403,17 +395,17 @@ cdef market* _prepare(matcher* m, uint32_t number, uint32_t max_orders) except N
         raise
     place.number = number
     m.markets[m.count] = place
-    _enter(m, number, m.count)
+    _enter(m, place)
     m.count += 1
     return place
 
 
-cdef void _enter(matcher* m, uint32_t number, uint32_t index) noexcept nogil:
-    cdef uint32_t at = number * <uint32_t>2654435769 & m.table_mask
+cdef void _enter(matcher* m, market* place) noexcept nogil:
+    cdef uint32_t at = place.number * <uint32_t>2654435769 & m.table_mask
     while m.table[at].number:
         at = (at + 1) & m.table_mask
-    m.table[at].number = number
-    m.table[at].index = index
+    m.table[at].number = place.number
+    m.table[at].place = place
 
 
 cdef int _grow(matcher* m) except -1:
@@ -433,7 +425,7 @@ cdef int _grow(matcher* m) except -1:
     m.table = table
     m.table_mask = size - 1
     for i in range(m.count):
-        _enter(m, m.markets[i].number, i)
+        _enter(m, m.markets[i])
     return 0
 
 

@@ -20,6 +20,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from matchbox.core.agent cimport Agent
+from matchbox.core.bits cimport mb_clear_record
 from matchbox.core.depth cimport DepthTable, depth_best, depth_set, depth_show, depth_trade, depth_writer
 from matchbox.core.orders cimport (
     live_order, orders_add, orders_allocate, orders_find, orders_free, orders_remove
@@ -66,7 +67,7 @@ cdef inline mb_report* _report(publisher* p, uint32_t session, const mb_record* 
     slot.filled += 1
     slot.touched = 1
     p.reports += 1
-    memset(report, 0, sizeof(mb_report))
+    mb_clear_record(report)
     report.sequence = record.sequence
     report.timestamp_ns = record.timestamp_ns
     report.assurance = MB_MATCHED
@@ -148,7 +149,7 @@ cdef inline void _level(publisher* p, const mb_record* record, depth_writer* dep
     """A level's new quantity: into the full depth, into the ring, into the top (depth.h says why in this order)."""
     cdef mb_market_data change
     depth_set(depth, side, price, quantity)
-    memset(&change, 0, sizeof(mb_market_data))
+    mb_clear_record(&change)
     change.kind = MB_MD_LEVEL
     change.sequence = record.sequence
     change.timestamp_ns = record.timestamp_ns
@@ -165,7 +166,7 @@ cdef inline void _level(publisher* p, const mb_record* record, depth_writer* dep
 cdef void _trade(publisher* p, const mb_record* record, depth_writer* depth, const mb_event* event) noexcept nogil:
     cdef mb_market_data trade
     depth_trade(depth, event.price_ticks, event.trade_id)
-    memset(&trade, 0, sizeof(mb_market_data))
+    mb_clear_record(&trade)
     trade.kind = MB_MD_TRADE
     trade.sequence = record.sequence
     trade.timestamp_ns = record.timestamp_ns
@@ -181,7 +182,7 @@ cdef void _trade(publisher* p, const mb_record* record, depth_writer* depth, con
 
 cdef void _best(publisher* p, const mb_record* record, depth_writer* depth) noexcept nogil:
     cdef mb_market_data best
-    memset(&best, 0, sizeof(mb_market_data))
+    mb_clear_record(&best)
     best.kind = MB_MD_BEST
     best.sequence = record.sequence
     best.timestamp_ns = record.timestamp_ns
@@ -284,7 +285,7 @@ cdef void _detach(publisher* p, uint32_t session, uint16_t reason, const mb_reco
     slot = &p.slot_table[number]
     # The kept place: one is free even if `full`.
     report = <mb_report*>mb_producer_slot(&slot.reports, slot.filled)
-    memset(report, 0, sizeof(mb_report))
+    mb_clear_record(report)
     report.kind = MB_REPORT_DETACHED
     report.reason = reason
     report.sequence = record.sequence

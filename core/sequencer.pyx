@@ -25,6 +25,7 @@ from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 import numpy as np
 
 from matchbox.core.agent cimport Agent
+from matchbox.core.bits cimport mb_clear_record, mb_copy_record
 from matchbox.core.index cimport index_mix
 from matchbox.core.instrument cimport instrument_check, instrument_check_scales, instrument_from_record
 from matchbox.core.orders cimport (
@@ -357,7 +358,7 @@ cdef inline uint8_t _source_of(const sequencer* s, const mb_record* record) noex
 cdef void _refuse(sequencer* s, const mb_record* record) noexcept nogil:
     """The ledger's own event: every consumer finds refusals in the event stream, whoever decided them."""
     cdef mb_event* event = <mb_event*>mb_producer_slot(&s.ledger, s.ledger_filled)
-    memset(event, 0, sizeof(mb_event))
+    mb_clear_record(event)
     event.sequence = record.sequence
     event.kind = MB_REJECTED
     event.flags = MB_LAST
@@ -482,7 +483,7 @@ cdef bint _detach_now(sequencer* s, uint32_t number, uint16_t reason) noexcept n
     if _room(s) == 0:
         return False
     record = <mb_named_record*>mb_producer_slot(&s.log, s.filled)
-    memset(record, 0, sizeof(mb_named_record))
+    mb_clear_record(record)
     record.kind = MB_DETACH_SESSION
     record.id = number
     record.position = s.sessions[number].position
@@ -503,7 +504,7 @@ cdef int64_t _take(sequencer* s, session_slot* slot, uint64_t limit, uint64_t no
         if position == slot.noted or _room(s) == 0:
             break
         record = <mb_record*>mb_producer_slot(&s.log, s.filled)
-        memcpy(record, slot.command_slots + (position & slot.command_mask) * sizeof(mb_record), sizeof(mb_record))
+        mb_copy_record(record, slot.command_slots + (position & slot.command_mask) * sizeof(mb_record))
         if record.kind == MB_DETACH_SESSION and not _drain(s, <mb_named_record*>record, number, now):
             break
         slot.touched = 1
@@ -528,16 +529,16 @@ cdef bint _drain(sequencer* s, mb_named_record* request, uint32_t by, uint64_t n
     slot = &s.slot_table[session.slot]
     if slot.state != SLOT_LIVE or slot.session != request.id or _note(s, slot) != MB_NONE:
         return True
-    memcpy(&copy, request, sizeof(mb_named_record))
+    mb_copy_record(&copy, request)
     # A dying session's own commands cannot ask to detach others, or this would nest.
     while slot.state == SLOT_LIVE and session.position != slot.noted:
         if _room(s) < 2:
             return False
-        memcpy(mb_producer_slot(&s.log, s.filled),
-               slot.command_slots + (session.position & slot.command_mask) * sizeof(mb_record), sizeof(mb_record))
+        mb_copy_record(mb_producer_slot(&s.log, s.filled),
+                       slot.command_slots + (session.position & slot.command_mask) * sizeof(mb_record))
         slot.touched = 1
         _sequence(s, <mb_record*>mb_producer_slot(&s.log, s.filled), copy.id, now)
-    memcpy(mb_producer_slot(&s.log, s.filled), &copy, sizeof(mb_named_record))
+    mb_copy_record(mb_producer_slot(&s.log, s.filled), &copy)
     return True
 
 
@@ -708,7 +709,7 @@ cdef class Sequencer(Agent):
                 if _room(s) == 0 or not _settled_to(s, given):
                     break
                 record = <mb_record*>mb_producer_slot(&s.log, s.filled)
-                memcpy(record, given, sizeof(mb_record))
+                mb_copy_record(record, given)
                 wrong = _replay_one(s, record)
                 if wrong:
                     break
@@ -862,7 +863,7 @@ cdef int _replay_one(sequencer* s, mb_record* record) noexcept nogil:
         s.filled += 1
         return 0
     s.sessions[record.session].position = record.session_position
-    memcpy(&copy, record, sizeof(mb_record))
+    mb_copy_record(&copy, record)
     reason = _decide(s, &s.sessions[record.session], &copy)
     # An attachment can also be refused because its memory is not there, which no log can say.
     if reason != record.reject and not (record.kind == MB_ATTACH_SESSION and record.reject == MB_BAD_DEFINITION):
