@@ -6,8 +6,8 @@ included:
 append   the writer alone, batch after batch as fast as the disk takes them, by batch size;
          `journal` against `kept`, which leaves all it wrote in the page cache
 paced    a journaler behind a log ring that another process fills at a steady rate, by rate and
-linger:
-         the processor time it takes, how large its batches get, and how far `durable` is behind
+         linger: the processor time it takes, how large its batches get, and how far `durable` is
+         behind
 
 Not measured: the kernel's own threads (their time is nobody's), and the engine. The journal is read
 back and verified after each run.

@@ -427,7 +427,7 @@ cdef int64_t _poll(void* state) noexcept nogil:
         work += 1
     if work:
         _flush(p)
-        for source in range(p.source_count):
+        for source in range(<int>p.source_count):
             mb_release(&p.sources[source])
         mb_reader_advance(&p.log, done)
         mb_release(&p.log)

@@ -208,7 +208,7 @@ def _merge(copied, changes, bint descending):
 cdef int _read_top(const mb_depth* table, mb_depth_top* top) except -1:
     cdef uint64_t _tries
     with nogil:
-        for _tries in range(TOP_TRIES):
+        for _tries in range(<uint64_t>TOP_TRIES):
             if mb_depth_read_top(table, top):
                 break
             mb_pause()
@@ -289,7 +289,7 @@ cdef class MarketData:
         pause = 20e-6
         while True:
             with nogil:
-                for _looks in range(LOOKS):
+                for _looks in range(<uint64_t>LOOKS):
                     if mb_load_acquire(&self._ring.ring.producer.value) != self._position:
                         break
                     mb_pause()

@@ -59,7 +59,7 @@ cdef class Ring:
         mb_ring_format(self.ring, capacity, record_size, shapes[shape], readers)
         self.ring.header.epoch = epoch
         self.ring.producer.value = first_position
-        for i in range(MB_RING_READERS):
+        for i in range(<uint32_t>MB_RING_READERS):
             self.ring.readers[i].value = first_position
         text = name.encode()[:39]
         memcpy(self.ring.header.name, <const char*>text, len(text))

@@ -2,7 +2,8 @@
 
 The exchange's own are POSIX shared memory, `/matchbox-<instance>-<epoch>-<part>`, created
 exclusively, mode 0600, backed whole before use: a machine without the memory refuses here, not with
-a SIGBUS on the order path.
+a SIGBUS on the order path. Who maps a segment for writing has all of its pages mapped at once: the
+first turn around a ring costs no page faults.
 
 A session has two memfds, sealed against shrinking, growing and further seals, so that no peer can
 pull the memory away under a reader.
@@ -75,8 +76,9 @@ def map_fd(fd: int, *, writable: bool = True) -> mmap.mmap:
     size = os.fstat(fd).st_size
     if size == 0:
         raise SegmentError("segment is empty: bytes=0")
-    access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
-    return mmap.mmap(fd, size, mmap.MAP_SHARED, access)
+    if writable:
+        return _map_all(fd, size)
+    return mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ)
 
 
 def unlink(name: SegmentName) -> None:
@@ -124,4 +126,9 @@ def read_only(fd: int) -> int:
 def _back(fd: int, size: int) -> mmap.mmap:
     os.ftruncate(fd, size)
     os.posix_fallocate(fd, 0, size)
-    return mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+    return _map_all(fd, size)
+
+
+def _map_all(fd: int, size: int) -> mmap.mmap:
+    flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
+    return mmap.mmap(fd, size, flags, mmap.PROT_READ | mmap.PROT_WRITE)

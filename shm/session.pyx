@@ -244,14 +244,20 @@ cdef class Session:
 
     # -- receiving
 
-    def reports(self, uint64_t maximum=65536, timeout=0.0):
+    def reports(self, uint64_t maximum=65536, timeout=0.0, out=None):
         """The next reports, at most `maximum`, as an array of dtype REPORT (empty if none came in time).
 
         timeout   seconds to wait for the first one; 0: take what is there; None: wait as long as it takes
+        out       array of REPORT to copy them to; the result is the part of it that was filled. Without it the
+                  result is a new array each time
 
-        Raises Detached after the last report of a detached session, EngineDown if the engine died.
+        Raises BadArgument for an `out` of another dtype or shape, Detached after the last report of a detached session, EngineDown if the engine died.
         """
-        cdef uint64_t ready = self._ready()
+        cdef uint64_t ready
+        if out is not None:
+            _check_out(out)
+            maximum = min(maximum, <uint64_t>len(out))
+        ready = self._ready()
         if ready == 0:
             if self._detached:
                 raise Detached(f"the session is detached: {describe(self._detached)}", self._detached)
@@ -262,7 +268,7 @@ cdef class Session:
                 self._check_engine()
                 ready = self._ready()
         cdef uint64_t count = min(ready, maximum)
-        out = np.empty(count, REPORT)
+        out = np.empty(count, REPORT) if out is None else out[:count]
         if count == 0:
             return out
         cdef uint8_t[::1] view = out.view(np.uint8)
@@ -429,6 +435,13 @@ cdef class Session:
 
     def __exit__(self, *exception):
         self.close()
+
+
+cdef _check_out(out):
+    if not isinstance(out, np.ndarray) or out.dtype != REPORT:
+        raise BadArgument(f"out must be an array of REPORT: got={getattr(out, 'dtype', type(out))}")
+    if out.ndim != 1 or not out.flags.c_contiguous or not out.flags.writeable or len(out) == 0:
+        raise BadArgument(f"out must be one-dimensional, contiguous, writable and not empty: shape={out.shape}")
 
 
 cdef _choice(value, name, choices):

@@ -244,7 +244,7 @@ SECTIONS: dict[str, dict[str, Key]] = {
     },
     "journal": {
         "batch_records": Key(_whole(1, 1 << 20), 32768),
-        "linger_ms": Key(_whole(0, 1000), 10),
+        "linger_ms": Key(_whole(0, 1000), 20),
         "file_size": Key(
             Size(
                 "integer or string",

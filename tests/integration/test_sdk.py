@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -24,6 +25,15 @@ def orders(count: int, price: int = 100) -> np.ndarray:
     return batch
 
 
+def all_stopped(pid: int) -> bool:
+    """Whether a stop signal has reached all threads: the call that sends it does not wait."""
+    states = [
+        (task / "stat").read_text().rsplit(")", 1)[1].split()[0]
+        for task in Path(f"/proc/{pid}/task").iterdir()
+    ]
+    return set(states) == {"T"}
+
+
 @pytest.mark.parametrize("wait", ["park", "spin"])
 def test_a_report_ends_a_wait_of_either_kind(exchange_process: ExchangeProcess, wait: str) -> None:
     with (
@@ -38,6 +48,22 @@ def test_a_report_ends_a_wait_of_either_kind(exchange_process: ExchangeProcess, 
         thread.join()
         assert report["kind"] == EventKind.TRADE
         assert report["client_order_id"] == b"wanted"
+
+
+def test_reports_come_into_an_array_of_the_bots_own(exchange_process: ExchangeProcess) -> None:
+    with exchange_process.connect() as session:
+        mine = np.zeros(3, matchbox.REPORT)
+        first = session.submit(orders(5))
+        answered: list[int] = []
+        while len(answered) < 5:
+            found = session.reports(timeout=30, out=mine)
+            assert 1 <= len(found) <= 3
+            assert np.shares_memory(found, mine)
+            answered += found["command_position"].tolist()
+        assert answered == list(range(first, first + 5))
+        for wrong in (mine[::2], mine[:0], mine["order_id"], [mine], mine.reshape(3, 1)):
+            with pytest.raises(matchbox.BadArgument, match="out must be"):
+                session.reports(out=wrong)
 
 
 def test_a_wait_ends_at_its_timeout_with_nothing(exchange_process: ExchangeProcess) -> None:
@@ -117,6 +143,7 @@ def test_a_full_ring_is_an_error_and_nothing_of_the_batch_is_sent(
         host = psutil.Process(exchange_process.host_of("sequencer"))
         host.suspend()
         try:
+            wait_for(lambda: all_stopped(host.pid), "every thread has stopped")
             session.submit(orders(session.capacity - 10))
             with pytest.raises(matchbox.RingFull, match="nothing was sent: free=10, wanted=11"):
                 session.submit(orders(11))
