@@ -251,7 +251,8 @@ cdef class Session:
         out       array of REPORT to copy them to; the result is the part of it that was filled. Without it the
                   result is a new array each time
 
-        Raises BadArgument for an `out` of another dtype or shape, Detached after the last report of a detached session, EngineDown if the engine died.
+        Raises BadArgument for an `out` of another dtype or shape, Detached after the last report of a detached
+        session, EngineDown if the engine died.
         """
         cdef uint64_t ready
         if out is not None:
