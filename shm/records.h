@@ -193,7 +193,7 @@ typedef struct mb_event {
 
 enum mb_report_kind {
     /* The event kinds above, seen by one order's owner, and: */
-    MB_REPORT_ATTACHED = 32,    /* first report of an attachment; sequence = its log record */
+    MB_REPORT_ATTACHED = 32,    /* first report of an attachment: command_position = commands taken of it before */
     MB_REPORT_DETACHED = 33,    /* last report, `reason` says why */
     MB_REPORT_DONE = 34         /* a command without an order (subscribe, operator records) took effect */
 };
