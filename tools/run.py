@@ -12,6 +12,7 @@ from pathlib import Path
 from matchbox.shm.connect import data_folder
 from matchbox.shm.errors import BadArgument
 from matchbox.tools.config import Config, load
+from matchbox.tools.signals import StopSignals
 from matchbox.tools.supervisor import Supervisor, read_status
 
 _START_PATIENCE_S = 600.0
@@ -26,10 +27,15 @@ def up(path: Path, data: Path | None, topology: str, detach: bool) -> int:
         config = config.with_topology(topology)
     if detach:
         return _up_detached(config, path, topology)
-    supervisor = Supervisor(config, say=lambda text: print(text, flush=True))
-    supervisor.start()
-    _greet(config, supervisor)
-    return supervisor.run()
+    with StopSignals() as signals:
+        supervisor = Supervisor(config, signals, say=lambda text: print(text, flush=True))
+        try:
+            supervisor.start()
+        except KeyboardInterrupt:
+            print(f"Exchange {config.instance} was stopped before it served.", file=sys.stderr)
+            return 1
+        _greet(config, supervisor)
+        return supervisor.run()
 
 
 def _greet(config: Config, supervisor: Supervisor) -> None:

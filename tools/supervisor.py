@@ -23,7 +23,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ from matchbox.shm.session import Session
 from matchbox.tools.channel import Channel, close_all
 from matchbox.tools.config import Config
 from matchbox.tools.sessions import Doorkeeper, Operator
+from matchbox.tools.signals import StopSignals
 
 _DEFINITIONS = (Kind.ADD_ASSET, Kind.ADD_ACCOUNT, Kind.ADD_MARKET)
 _STOP_PATIENCE_S = 60.0
@@ -105,13 +106,12 @@ class Host:
 class Supervisor:
     """One instance, from start to end."""
 
-    def __init__(self, config: Config, say: Say = print) -> None:
-        self.config, self.say = config, say
+    def __init__(self, config: Config, signals: StopSignals, say: Say = print) -> None:
+        self.config, self.say, self._signals = config, say, signals
         self.data = config.data
         self.hosts: list[Host] = []
         self.plan: Plan | None = None
         self._status: dict[str, Any] = {}
-        self._stopping = False
         self._selector = selectors.DefaultSelector()
         self._locks: list[Any] = []
         self._segments: dict[str, Any] = {}
@@ -121,7 +121,9 @@ class Supervisor:
     # -- starting
 
     def start(self) -> None:
-        """Bring the instance up. Raises MatchboxError; then nothing of it is left running."""
+        """Bring the instance up. Raises MatchboxError, or KeyboardInterrupt if it was asked to stop
+        meanwhile; then nothing of it is left running.
+        """
         self._lock()
         try:
             epoch = self._take_over()
@@ -316,6 +318,8 @@ class Supervisor:
             self._selector,
         )
         self._doors.listen(self.data / "control.sock")
+        # Whoever reads "running" may ask for a stop, and finds it done in order.
+        self._signals.defer()
         self.board.state = "running"
         self._write_status("running")
 
@@ -328,48 +332,25 @@ class Supervisor:
             self._selector.register(
                 host.pidfd, selectors.EVENT_READ, lambda host=host: failed.append(host)
             )
-        with self._signals():
-            while not failed and not self._stopping:
-                # Slots of sessions that the engine detached are freed now and then.
-                for key, _ in self._selector.select(timeout=5.0):
-                    # What one of them does can end another: a session is over when its line is
-                    # hung up or its process ends, and both can be in the same answer.
-                    if self._selector.get_map().get(key.fileobj) is not key:
-                        continue
-                    try:
-                        key.data()
-                    except EngineDown:
-                        failed += [h for h in self.hosts if h.process.poll() is not None]
-                if self._doors is not None and not failed:
-                    self._doors.sweep()
-            if failed:
-                self._fail(failed[0])
-                return 1
-            self.stop()
-            return 0
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM ask for a stop."""
-        reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        previous = signal.set_wakeup_fd(writing)
-
-        def ask(*_: object) -> None:
-            self._stopping = True
-
-        handlers = {
-            number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        self._selector.register(reading, selectors.EVENT_READ, lambda: os.read(reading, 64))
-        try:
-            yield
-        finally:
-            self._selector.unregister(reading)
-            signal.set_wakeup_fd(previous)
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-            os.close(reading)
-            os.close(writing)
+        self._selector.register(self._signals, selectors.EVENT_READ, self._signals.drain)
+        while not failed and not self._signals.asked:
+            # Slots of sessions that the engine detached are freed now and then.
+            for key, _ in self._selector.select(timeout=5.0):
+                # What one of them does can end another: a session is over when its line is
+                # hung up or its process ends, and both can be in the same answer.
+                if self._selector.get_map().get(key.fileobj) is not key:
+                    continue
+                try:
+                    key.data()
+                except EngineDown:
+                    failed += [h for h in self.hosts if h.process.poll() is not None]
+            if self._doors is not None and not failed:
+                self._doors.sweep()
+        if failed:
+            self._fail(failed[0])
+            return 1
+        self.stop()
+        return 0
 
     def state(self) -> dict[str, Any]:
         """What every agent says of itself."""
@@ -440,6 +421,7 @@ class Supervisor:
 
     def _abandon(self) -> None:
         """Undo a start that failed."""
+        self._signals.defer()
         for host in self.hosts:
             host.end(kill=True)
         self.hosts = []

@@ -114,8 +114,8 @@ class ExchangeProcess:
         self.config.write_text(CONFIG.format(instance=instance, data=self.data, top=top, rest=rest))
         self.process: subprocess.Popen[bytes] | None = None
 
-    def up(self) -> "ExchangeProcess":
-        """Start it and wait until it serves."""
+    def begin(self) -> None:
+        """Start it."""
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "matchbox.tools.cli", "up", str(self.config)],
@@ -123,6 +123,10 @@ class ExchangeProcess:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             )
+
+    def up(self) -> "ExchangeProcess":
+        """Start it and wait until it serves."""
+        self.begin()
         wait_for(self._serves, "the exchange serves")
         return self
 

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable
 
 import numpy as np
+import psutil
 import pytest
 
 import matchbox
@@ -241,6 +242,30 @@ def test_a_stop_ends_sessions_with_a_reason(exchange_process: ExchangeProcess) -
     assert matchbox.Reason(last["reason"]) == matchbox.Reason.ENGINE_STOPPED
     with pytest.raises(matchbox.SessionError):
         session.buy(1, quantity_lots=1, price_ticks=1)
+
+
+@pytest.mark.parametrize("state", ["starting", "running"])
+def test_a_stop_asked_for_during_the_start_is_done_in_order(
+    make_exchange: Make, state: str
+) -> None:
+    """Also in the moment between saying that it runs and the first look at what was asked."""
+    exchange = make_exchange()
+    for _ in range(3):
+        exchange.begin()
+        hosts: list[int] = []
+        while exchange.status.get("pid") != exchange.process.pid or (
+            exchange.status["state"] != state
+        ):
+            assert exchange.process.poll() is None, exchange.text()
+        hosts = exchange.hosts
+        exchange.process.send_signal(signal.SIGTERM)
+        status = exchange.process.wait(60)
+        # A start that was nearly done may have become a stop in order.
+        allowed = {"running": {0: "stopped"}, "starting": {0: "stopped", 1: "failed"}}[state]
+        assert exchange.status["state"] == allowed.get(status), (status, exchange.text())
+        assert exchange.segments() == []
+        assert not any(psutil.pid_exists(pid) for pid in hosts)
+    exchange.up().down()
 
 
 def test_random_kills_under_load_lose_nothing_that_was_reported(
