@@ -15,7 +15,7 @@ from matchbox.shm.reasons import describe
 from matchbox.shm.records import MARKET_RECORD
 
 MAGIC = 0x314C5254434F424D
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 
 REQUEST = np.dtype(
     [

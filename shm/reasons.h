@@ -14,10 +14,17 @@
     X(104, UNKNOWN_SESSION, "no such session, or it is not attached") \
     X(105, ALREADY_EXISTS, "an asset, account, market or session with this number or name exists") \
     X(106, BAD_DEFINITION, "the definition of the asset, account, market or session is not valid") \
+    X(107, BAD_LEGS, "ORDER_TERMS is not followed by the NEW_ORDER that it belongs to") \
+    X(108, BAD_RULE, "a state, tier, rate, band or limit is out of range, or a rule does not go with the kind") \
+    X(109, BAD_REFERENCE, "the reference is not 1 to 36 printable ASCII characters, zero-padded") \
+    X(110, BAD_AMOUNT, "the amount is not above 0, or passes what all accounts together may have of an asset") \
+    X(111, UNKNOWN_ASSET, "no such asset") \
+    X(112, DUPLICATE_REFERENCE, "a movement with this reference has been logged already: nothing was done again") \
+    X(113, UNKNOWN_REFERENCE, "no withdrawal of this account with this reference waits") \
     X(200, UNKNOWN_MARKET, "no such market") \
     X(201, BAD_SIDE, "side is neither buy nor sell") \
-    X(202, BAD_ORDER_TYPE, "order type is neither limit nor market") \
-    X(203, BAD_TIME_IN_FORCE, "time in force is none of GTC, IOC, FOK, or does not go with the order type") \
+    X(202, BAD_ORDER_TYPE, "order type is not known, or a change of an order names one") \
+    X(203, BAD_TIME_IN_FORCE, "time in force is none of GTC, IOC, FOK, GTD, or does not go with the order type") \
     X(204, BAD_FLAGS, "a flag is unknown, or does not go with the kind, order type or time in force") \
     X(205, BAD_PRICE, "price is outside 1 to the market's maximum, or not 0 on a market order") \
     X(206, PRICE_OFF_TICK, "price is not a multiple of the market's price step") \
@@ -27,20 +34,47 @@
     X(210, BAD_FIELD, "a field that must be zero here is not") \
     X(211, BAD_CLIENT_ORDER_ID, "client order id is not 1 to 36 printable ASCII characters, zero-padded") \
     X(212, NOTHING_TO_AMEND, "an amend names neither a price nor a quantity") \
+    X(213, BAD_TRIGGER, "trigger price or trailing distance is missing, out of range, or not for this order type") \
+    X(214, BAD_SELF_TRADE, "self-trade prevention is none of the known modes") \
+    X(215, BAD_DISPLAY, "display quantity is not 1 to below the order's, off the step, or makes over 100 slices") \
+    X(216, BAD_EXPIRY, "GTD without a time to come, or a time without GTD") \
+    X(217, BELOW_MIN_NOTIONAL, "price times quantity, or the quote amount, is below the market's minimum") \
+    X(218, BAD_TIMEOUT, "a countdown is not 0 to 2,147,483,647 ms") \
     X(300, UNKNOWN_ORDER, "no live order of this account has this id") \
     X(301, DUPLICATE_CLIENT_ORDER_ID, "a live order of this account has this client order id") \
     X(302, TOO_MANY_ORDERS, "the market holds as many orders as it was set up for") \
     X(303, TOO_MANY_OBJECTS, "as many assets, accounts, markets or sessions exist as the exchange was set up for") \
+    X(304, INSUFFICIENT_BALANCE, "the account has less free than the order, withdrawal or transfer needs") \
+    X(305, ACCOUNT_CANCEL_ONLY, "the account may only cancel") \
+    X(306, ACCOUNT_FROZEN, "the account is frozen") \
+    X(307, MARKET_HALTED, "the market is halted") \
+    X(308, MARKET_CANCEL_ONLY, "the market takes cancels only") \
+    X(309, MARKET_POST_ONLY, "the market takes only orders that cannot take") \
+    X(310, TOO_MANY_ACCOUNT_ORDERS, "the account has as many open orders in this market as it may") \
+    X(311, NO_REFERENCE_PRICE, "a trailing market order needs a last price or a trigger price, and there is none") \
     X(400, WOULD_TAKE, "post-only, and it would have matched") \
     X(401, NOT_FILLABLE, "fill-or-kill, and the book cannot fill it whole") \
     X(402, NO_LIQUIDITY, "what could not be matched at once has expired") \
     X(403, BELOW_FILLED, "the new quantity is not above what is filled already") \
+    X(404, PRICE_BAND, "the price is outside the market's band around its reference price") \
+    X(405, WOULD_TRIGGER, "the last price is beyond the trigger already") \
+    X(406, CANNOT_AMEND, "an order that waits for its trigger cannot be amended") \
+    X(407, HOLD_EXCEEDED, "fills since the amend was sequenced leave less held than the amended order needs") \
+    X(408, SELF_TRADE, "self-trade prevention expired the order") \
+    X(409, BUDGET_SPENT, "what is left of the budget buys no lot at the next price") \
     X(500, LOGGED_OUT, "the session logged out") \
     X(501, DISCONNECTED, "the session's process has ended") \
     X(502, PROTOCOL_VIOLATION, "a ring position of the session moved where it cannot") \
     X(503, SLOW_READER, "the session's report ring was full") \
     X(504, BY_OPERATOR, "an operator detached the session") \
-    X(505, ENGINE_STOPPED, "the exchange stopped or restarted")
+    X(505, ENGINE_STOPPED, "the exchange stopped or restarted") \
+    X(600, ON_REQUEST, "canceled by the account") \
+    X(601, MASS_CANCELED, "canceled by a mass cancel") \
+    X(602, GTD_EXPIRED, "good till a date that has passed") \
+    X(603, SESSION_ENDED, "cancel on disconnect: the session that entered it ended") \
+    X(604, COUNTDOWN_ENDED, "the account's countdown was not renewed in time") \
+    X(605, ACCOUNT_KILLED, "an operator canceled all orders of the account") \
+    X(606, MARKET_KILLED, "an operator canceled all orders of the market")
 
 enum mb_reason {
     MB_NONE = 0,

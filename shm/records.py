@@ -1,7 +1,8 @@
 """NumPy dtypes of the records in records.h.
 
-COMMAND is what a session sends and what the log holds (MARKET_RECORD and NAMED_RECORD are other
-views of the same 128 bytes, for definitions); EVENT is what a matcher says; REPORT what a session
+COMMAND is what a session sends and what the log holds; NEW_ORDER, TERMS_RECORD, MONEY_RECORD,
+RULES_RECORD, MARKET_RECORD and NAMED_RECORD are other views of the same 128 bytes
+(`commands.view(NEW_ORDER)`); EVENT is what a matcher says; REPORT what a session
 is told; MARKET_DATA what everybody may read. All little-endian, 128 bytes, without padding; fields
 that share bytes (`maker_leaves_lots` and `previous_level_lots`, ...) are unions in C, and here two
 names of one field: titles, since a dtype with overlapping fields loses its layout whenever an array
@@ -32,7 +33,7 @@ COMMAND = np.dtype(
         ("price_ticks", "<i8"),
         ("quantity_lots", "<i8"),
         ("trigger_ticks", "<i8"),
-        ("hold", "<i8"),
+        (("cancel_reason", "hold"), "<i8"),
         ("account", "<u4"),
         ("market", "<u4"),
         ("side", "u1"),
@@ -43,6 +44,80 @@ COMMAND = np.dtype(
     ]
 )
 LOG_RECORD = COMMAND
+
+NEW_ORDER = np.dtype(
+    [
+        *_PREFIX,
+        ("maker_fee_ppm", "<i2"),
+        ("taker_fee_ppm", "<i2"),
+        ("trailing_bips", "<u2"),
+        ("self_trade", "u1"),
+        ("has_terms", "u1"),
+        ("price_ticks", "<i8"),
+        ("quantity_lots", "<i8"),
+        ("trigger_ticks", "<i8"),
+        ("hold", "<i8"),
+        ("account", "<u4"),
+        ("market", "<u4"),
+        ("side", "u1"),
+        ("time_in_force", "u1"),
+        ("order_type", "u1"),
+        ("flags", "u1"),
+        ("client_order_id", "S36"),
+    ]
+)
+
+TERMS_RECORD = np.dtype(
+    [
+        *_PREFIX,
+        ("display_lots", "<i8"),
+        ("expire_ns", "<u8"),
+        ("reserved_words", "<u8", (3,)),
+        ("account", "<u4"),
+        ("market", "<u4"),
+        ("reserved_bytes", "u1", (4,)),
+        ("reserved_text", "S36"),
+    ]
+)
+
+MONEY_RECORD = np.dtype(
+    [
+        *_PREFIX,
+        ("amount", "<i8"),
+        ("note", "S24"),
+        ("operator_id", "<u4"),
+        ("asset", "<u2"),
+        ("reserved_word", "<u2"),
+        ("account", "<u4"),
+        ("counter_account", "<u4"),
+        ("reserved_long", "<u4"),
+        ("reference", "S36"),
+    ]
+)
+
+RULES_RECORD = np.dtype(
+    [
+        *_PREFIX,
+        ("amount", "<i8"),
+        ("reference_ticks", "<i8"),
+        ("band_up_bips", "<u2"),
+        ("band_down_bips", "<u2"),
+        ("protection_bips", "<u2"),
+        ("asset", "<u2"),
+        ("account_orders", "<u4"),
+        ("operator_id", "<u4"),
+        ("reserved_long", "<u4"),
+        ("maker_fee_ppm", "<i2"),
+        ("taker_fee_ppm", "<i2"),
+        ("account", "<u4"),
+        ("market", "<u4"),
+        ("state", "u1"),
+        ("tier", "u1"),
+        ("rules", "u1"),
+        ("reserved_byte", "u1"),
+        ("note", "S36"),
+    ]
+)
 
 MARKET_RECORD = np.dtype(
     [
@@ -70,7 +145,10 @@ NAMED_RECORD = np.dtype(
         ("epoch", "<u8"),
         ("position", "<u8"),
         ("slot", "<u8"),
-        ("reserved_words", "<u8", (2,)),
+        ("parent", "<u4"),
+        ("user", "<u4"),
+        ("cancel_on_detach", "u1"),
+        ("reserved_bytes", "u1", (7,)),
         ("account", "<u4"),
         ("id", "<u4"),
         ("scale", "u1"),
@@ -151,6 +229,14 @@ MARKET_DATA = np.dtype(
 )
 
 
+# The same numbers as in records.h.
+MAX_PRICE_TICKS = 2**40 - 1
+MAX_ASSET_UNITS = 2**62
+FEE_ACCOUNT = 0xFFFFFFFF
+FEE_TIERS = 10
+TIER_BY_VOLUME = 255
+
+
 class Kind(IntEnum):
     """What a command or log record is."""
 
@@ -160,13 +246,26 @@ class Kind(IntEnum):
     SUBSCRIBE = 4
     UNSUBSCRIBE = 5
     LOGOUT = 6
+    ORDER_TERMS = 7
+    MASS_CANCEL = 8
+    COUNTDOWN = 9
+    TRANSFER = 10
+    REQUEST_WITHDRAWAL = 11
+    CANCEL_WITHDRAWAL = 12
     ADD_ASSET = 32
     ADD_ACCOUNT = 33
     ADD_MARKET = 34
     ATTACH_SESSION = 35
     DETACH_SESSION = 36
+    DEPOSIT = 37
+    SETTLE_WITHDRAWAL = 38
+    SET_ACCOUNT = 39
+    SET_MARKET = 40
+    SET_FEES = 41
+    SET_TIER = 42
     START = 48
     STOP = 49
+    TICK = 50
     INVALID = 255
 
 
@@ -182,14 +281,59 @@ class OrderType(IntEnum):
 
     LIMIT = 1
     MARKET = 2
+    STOP_LOSS = 3
+    STOP_LOSS_LIMIT = 4
+    TAKE_PROFIT = 5
+    TAKE_PROFIT_LIMIT = 6
 
 
 class TimeInForce(IntEnum):
-    """How long an order works: until cancelled, at once, or at once and whole."""
+    """How long an order works: until cancelled, at once, at once and whole, or until a time."""
 
     GTC = 1
     IOC = 2
     FOK = 3
+    GTD = 4
+
+
+class SelfTrade(IntEnum):
+    """What happens instead of a fill between two orders of one account."""
+
+    TRADE_WITH_SELF = 0
+    EXPIRE_TAKER = 1
+    EXPIRE_MAKER = 2
+    EXPIRE_BOTH = 3
+    DECREMENT = 4
+
+
+class AccountState(IntEnum):
+    """What an account may do."""
+
+    ACTIVE = 1
+    CANCEL_ONLY = 2
+    FROZEN = 3
+
+
+class MarketState(IntEnum):
+    """What a market takes."""
+
+    OPEN = 1
+    POST_ONLY = 2
+    CANCEL_ONLY = 3
+    HALTED = 4
+
+
+class Rule(IntFlag):
+    """What a SET_ACCOUNT or SET_MARKET record changes."""
+
+    STATE = 1
+    TIER = 2
+    NOTIONAL = 4
+    REFERENCE = 8
+    BANDS = 16
+    PROTECTION = 32
+    ORDERS = 64
+    CANCEL = 128
 
 
 class Flag(IntFlag):
@@ -198,6 +342,7 @@ class Flag(IntFlag):
     POST_ONLY = 1
     TO_OPEN = 2
     REQUEUE = 4
+    QUOTE_AMOUNT = 8
 
 
 class Capability(IntFlag):
@@ -218,6 +363,9 @@ class EventKind(IntEnum):
     CANCELED = 5
     EXPIRED = 6
     AMENDED = 7
+    TRIGGERED = 8
+    PREVENTED = 9
+    BALANCE = 10
     ATTACHED = 32
     DETACHED = 33
     DONE = 34
@@ -228,6 +376,7 @@ class EventFlag(IntFlag):
 
     LAST = 1
     RESTING = 2
+    WAITING = 4
 
 
 class ReportFlag(IntFlag):

@@ -14,6 +14,10 @@ from matchbox.shm import reasons, records
 HEADERS = Path(records.__file__).resolve().parent
 STRUCTS = {
     "mb_record": records.COMMAND,
+    "mb_new_order": records.NEW_ORDER,
+    "mb_terms_record": records.TERMS_RECORD,
+    "mb_money_record": records.MONEY_RECORD,
+    "mb_rules_record": records.RULES_RECORD,
     "mb_market_record": records.MARKET_RECORD,
     "mb_named_record": records.NAMED_RECORD,
     "mb_event": records.EVENT,
@@ -26,6 +30,10 @@ ENUMS = {
     "mb_side": (records.Side, "MB_"),
     "mb_order_type": (records.OrderType, "MB_"),
     "mb_time_in_force": (records.TimeInForce, "MB_"),
+    "mb_self_trade": (records.SelfTrade, "MB_"),
+    "mb_account_state": (records.AccountState, "MB_"),
+    "mb_market_state": (records.MarketState, "MB_STATE_"),
+    "mb_rule": (records.Rule, "MB_RULE_"),
     "mb_flag": (records.Flag, "MB_"),
     "mb_capability": (records.Capability, "MB_CAN_"),
     "mb_event_kind": (records.EventKind, "MB_"),
