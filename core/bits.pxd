@@ -17,6 +17,7 @@ cdef extern from * nogil:
     /* Both for writing: whatever we fetch early we are about to change. */
     #define mb_prefetch(p) __builtin_prefetch((p), 1, 3)
     #define mb_multiply(a, b, product) __builtin_mul_overflow((a), (b), (product))
+    #define mb_add(a, b, sum) __builtin_add_overflow((a), (b), (sum))
     typedef uint64_t mb_words __attribute__((vector_size(32), aligned(8), may_alias));
     static inline void mb_clear_record(void *record) {
         mb_words *to = (mb_words *)record;
@@ -37,5 +38,6 @@ cdef extern from * nogil:
     uint32_t mb_highest_bit(uint64_t x)
     void mb_prefetch(const void* p)
     bint mb_multiply(int64_t a, int64_t b, int64_t* product)
+    bint mb_add(int64_t a, int64_t b, int64_t* sum)
     void mb_clear_record(void* record)
     void mb_copy_record(void* record, const void* source)

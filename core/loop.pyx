@@ -15,7 +15,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 import threading
 
 from matchbox.core.agent cimport Agent, agent
-from matchbox.core.sequencer cimport SLOT_LIVE, Sequencer, sequencer, session_slot
+from matchbox.core.sequencer cimport Sequencer, sequencer_due_in
+from matchbox.core.sequencer_state cimport SLOT_LIVE, sequencer, session_slot
 from matchbox.shm.ring cimport (
     mb_announce, mb_park_word, mb_pause, mb_unannounce, mb_wake
 )
@@ -207,6 +208,7 @@ cdef class Loop:
 
     cdef void _sleep(self) noexcept nogil:
         cdef uint32_t i
+        cdef int64_t timeout_ns
         self._collect_words()
         for i in range(self._word_count):
             mb_announce(self._words[i])
@@ -215,8 +217,11 @@ cdef class Loop:
         elif not self._asked:
             self._parks += 1
             self._show()
-            mb_park_any(self._words, self._word_count,
-                        CROWDED_TIMEOUT_NS if self._word_count == MAX_WORDS else PARK_TIMEOUT_NS)
+            timeout_ns = CROWDED_TIMEOUT_NS if self._word_count == MAX_WORDS else PARK_TIMEOUT_NS
+            if self._sequencer != NULL and sequencer_due_in(self._sequencer) < timeout_ns:
+                timeout_ns = sequencer_due_in(self._sequencer)
+            if timeout_ns > 0:
+                mb_park_any(self._words, self._word_count, timeout_ns)
         for i in range(self._word_count):
             mb_unannounce(self._words[i])
 

@@ -5,16 +5,18 @@ A round, in this order (DESIGN: a client that acts on a report it has seen finds
     1. note the position of every command ring, and check what the bots wrote there;
     2. settle all events published so far, in the merged order (log sequence, index);
     3. detach the sessions that broke the protocol or whose reports did not fit;
-    4. take commands up to the noted positions, round-robin, at most `batch` of a session, only as many as
+    4. log a TICK if something is due, and the cancels that stand in line;
+    5. take commands up to the noted positions, round-robin, at most `batch` of a session, only as many as
        their replies fit; each becomes exactly one log record, accepted or refused;
-    5. publish the log once, the refusals once, and give the taken slots back.
+    6. publish the log once, the refusals once, and give the taken slots back.
 
 Invariants:
     - A command is copied out of shared memory before it is looked at; positions are read once and checked.
     - A command is given back to its ring only after its record is published.
     - Nothing here waits: a full log or ledger ring ends the round early and the next goes on.
     - What the log says of a session, an order or a market is state; which memory slot carries a session is not.
-    - `decide` reads only state and the record, so a replay decides the same; replay() checks that it does.
+    - decide() reads only state and the record, so a replay decides the same; replay() checks that it does, stamps included.
+    - What the exchange itself has to do (what is due, cancels that stand in line) is logged before any client's command.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -26,12 +28,21 @@ import numpy as np
 
 from matchbox.core.agent cimport Agent
 from matchbox.core.bits cimport mb_clear_record, mb_copy_record
+from matchbox.core.changes cimport apply_record, balance_events, next_in_line
+from matchbox.core.decisions cimport decide, decide_attach
 from matchbox.core.index cimport index_mix
-from matchbox.core.instrument cimport instrument_check, instrument_check_scales, instrument_from_record
-from matchbox.core.orders cimport (
-    live_order, orders_add, orders_allocate, orders_find, orders_find_client, orders_free, orders_remove
+from matchbox.core.ledger cimport (
+    balance, ledger_account, ledger_check, ledger_create, ledger_destroy, ledger_find, ledger_hash,
 )
-from matchbox.core.validation cimport validate_command
+from matchbox.core.orders cimport live_order, orders_allocate, orders_find, orders_free
+from matchbox.core.sequencer_state cimport (
+    MAX_COUNTDOWNS, MAX_SOURCES, NO_SOURCE, REPLAYING, RUNNING, SLOT_FREE, SLOT_LIVE, SLOT_OPEN, STOPPED,
+    cancel_in_line, market_state, money_of, order_money, sequencer, session_slot, session_state,
+)
+from matchbox.core.arena cimport arena_map, arena_unmap
+from matchbox.core.settlement cimport settle_event
+from matchbox.core.timers cimport timers_create, timers_destroy, timers_hash
+from matchbox.core.validation cimport has_limit
 from matchbox.shm.records cimport *
 from matchbox.shm.ring cimport *
 
@@ -42,39 +53,25 @@ from matchbox.shm.records import LOG_RECORD
 cdef enum:
     SETTLE_BUDGET = 2048    # events settled in one poll, at most
 
+cdef enum replay_difference:
+    NOT_NEXT = 1
+    NOT_ITS_TURN = 2
+    OTHER_STAMPS = 3
+    OTHER = 4               # and the code by which we would refuse
 
-# ---- settling: events move the money side of live orders -------------------------------------------------
+_DIFFERENCES = {
+    NOT_ITS_TURN: "the exchange itself would log another record here",
+    OTHER_STAMPS: "hold, price bound, fee rates or numbers differ",
+}
 
-cdef inline void _end_order(sequencer* s, live_order* order) noexcept nogil:
-    s.markets[order.market].live_orders -= 1
-    orders_remove(&s.orders, order)
+OPEN_ORDER = np.dtype([
+    ("order_id", "<u8"), ("price_ticks", "<i8"), ("quantity_lots", "<i8"), ("leaves_lots", "<i8"),
+    ("cumulative_lots", "<i8"), ("hold", "<i8"), ("account", "<u4"), ("market", "<u4"), ("session", "<u4"),
+    ("side", "u1"), ("client_order_id", "S36"),
+])
 
 
-cdef inline void _settle_event(sequencer* s, const mb_event* event) noexcept nogil:
-    cdef live_order* order
-    if event.kind == MB_TRADE:
-        order = orders_find(&s.orders, event.maker_order_id)
-        order.leaves_lots = event.maker_leaves_lots
-        order.cumulative_lots = event.maker_cumulative_lots
-        if event.maker_leaves_lots == 0:
-            _end_order(s, order)
-        order = orders_find(&s.orders, event.order_id)
-        order.leaves_lots = event.leaves_lots
-        order.cumulative_lots = event.cumulative_lots
-        if event.leaves_lots == 0:
-            _end_order(s, order)
-    elif event.kind == MB_CANCELED or event.kind == MB_EXPIRED:
-        _end_order(s, orders_find(&s.orders, event.order_id))
-    elif event.kind == MB_REJECTED:
-        # A refused new order is the one that its own record created; refused cancels and amends change nothing.
-        if event.order_id == event.sequence:
-            _end_order(s, orders_find(&s.orders, event.order_id))
-    elif event.kind == MB_AMENDED:
-        order = orders_find(&s.orders, event.order_id)
-        order.price_ticks = event.price_ticks
-        order.quantity_lots = event.quantity_lots
-        order.leaves_lots = event.leaves_lots
-
+# ---- settling --------------------------------------------------------------------------------------------
 
 cdef int64_t _settle(sequencer* s, uint64_t to_settled, uint32_t to_index, int64_t budget) noexcept nogil:
     """Settle in merged order up to the place given, as far as events are there. Returns how many steps it did."""
@@ -83,6 +80,7 @@ cdef int64_t _settle(sequencer* s, uint64_t to_settled, uint32_t to_index, int64
     cdef uint8_t source
     cdef mb_reader* reader
     cdef const mb_event* event
+    cdef const mb_record* cause
     while steps < budget and s.settled < published:
         if s.settled > to_settled or (s.settled == to_settled and s.settled_index >= to_index):
             break
@@ -95,7 +93,9 @@ cdef int64_t _settle(sequencer* s, uint64_t to_settled, uint32_t to_index, int64
         if mb_reader_ready(reader, 1) == 0:
             break
         event = <const mb_event*>mb_reader_slot(reader, 0)
-        _settle_event(s, event)
+        # The record is still in its slot: _room() keeps the log from running past what is not settled.
+        cause = <const mb_record*>(s.log.slots + (s.settled & s.log.mask) * sizeof(mb_record))
+        settle_event(s, event, cause)
         if event.flags & MB_LAST:
             s.settled += 1
             s.settled_index = 0
@@ -109,243 +109,15 @@ cdef int64_t _settle(sequencer* s, uint64_t to_settled, uint32_t to_index, int64
     return steps
 
 
-# ---- deciding: what a command may do, from state alone ---------------------------------------------------
-
-cdef inline bint _account_exists(const sequencer* s, uint32_t account) noexcept nogil:
-    return account != 0 and account <= s.max_accounts and (s.account_bits[account >> 6] >> (account & 63)) & 1
-
-
-cdef inline uint16_t _decide_account(const sequencer* s, const session_state* session,
-                                     mb_record* record) noexcept nogil:
-    if record.account == 0:
-        record.account = session.account
-    elif record.account != session.account and not session.capabilities & MB_CAN_NAME_ACCOUNTS:
-        return MB_ACCOUNT_NOT_PERMITTED
-    return MB_NONE if _account_exists(s, record.account) else MB_UNKNOWN_ACCOUNT
-
-
-cdef inline market_state* _market(const sequencer* s, uint32_t market) noexcept nogil:
-    if market == 0 or market > s.max_markets or not s.markets[market].exists:
-        return NULL
-    return &s.markets[market]
-
-
-cdef uint16_t _decide_new(sequencer* s, mb_record* record) noexcept nogil:
-    cdef market_state* market = _market(s, record.market)
-    cdef uint16_t reason
-    if market == NULL:
-        return MB_UNKNOWN_MARKET
-    reason = validate_command(record, &market.definition)
-    if reason != MB_NONE:
-        return reason
-    if record.client_order_id[0] and orders_find_client(&s.orders, record.account, record.client_order_id) != NULL:
-        return MB_DUPLICATE_CLIENT_ORDER_ID
-    if market.live_orders >= market.definition.max_orders or s.orders.first_free == 0:
-        return MB_TOO_MANY_ORDERS
-    record.order_id = record.sequence
-    return MB_NONE
-
-
-cdef uint16_t _decide_change(sequencer* s, mb_record* record) noexcept nogil:
-    """CANCEL_ORDER and AMEND_ORDER: find the order, by its id or by its client order id, if it is the account's."""
-    cdef live_order* order
-    cdef market_state* market
-    cdef uint16_t reason
-    if record.order_id:
-        order = orders_find(&s.orders, record.order_id)
-        if order != NULL and record.client_order_id[0] and memcmp(record.client_order_id, order.client_order_id, 36):
-            order = NULL
-    elif record.client_order_id[0]:
-        order = orders_find_client(&s.orders, record.account, record.client_order_id)
-    else:
-        order = NULL
-    # "Not yours" and "not there" look the same.
-    if order == NULL or order.account != record.account or (record.market and record.market != order.market):
-        return MB_UNKNOWN_ORDER
-    market = &s.markets[order.market]
-    record.market = order.market
-    reason = validate_command(record, &market.definition)
-    if reason != MB_NONE:
-        return reason
-    record.order_id = order.order_id
-    record.side = order.side
-    return MB_NONE
-
-
-cdef bint _printable(const char* text, int size, int minimum) noexcept nogil:
-    """`minimum` or more printable ASCII characters, then only zero bytes."""
-    cdef int i, length = 0
-    while length < size and text[length] != 0:
-        if not 0x21 <= <uint8_t>text[length] <= 0x7E:
-            return False
-        length += 1
-    for i in range(length, size):
-        if text[i] != 0:
-            return False
-    return length >= minimum
-
-
-cdef uint16_t _decide_definition(sequencer* s, mb_record* record) noexcept nogil:
-    cdef mb_named_record* named = <mb_named_record*>record
-    cdef mb_market_record* market = <mb_market_record*>record
-    cdef uint16_t reason
-    if record.kind == MB_ADD_ASSET:
-        if not _printable(named.name, MB_NAME_BYTES, 1) or named.scale > 18 or named.id == 0:
-            return MB_BAD_DEFINITION
-        if named.id > s.max_assets:
-            return MB_TOO_MANY_OBJECTS
-        return MB_ALREADY_EXISTS if s.asset_scales[named.id] else MB_NONE
-    if record.kind == MB_ADD_ACCOUNT:
-        if not _printable(named.name, MB_NAME_BYTES, 1) or named.account == 0:
-            return MB_BAD_DEFINITION
-        if named.account > s.max_accounts:
-            return MB_TOO_MANY_OBJECTS
-        return MB_ALREADY_EXISTS if _account_exists(s, named.account) else MB_NONE
-    reason = instrument_check(market)
-    if reason != MB_NONE:
-        return reason
-    if not _printable(market.symbol, MB_SYMBOL_BYTES - 1, 1):
-        return MB_BAD_DEFINITION
-    if market.market > s.max_markets:
-        return MB_TOO_MANY_OBJECTS
-    if s.markets[market.market].exists:
-        return MB_ALREADY_EXISTS
-    if market.base_asset > s.max_assets or market.quote_asset > s.max_assets \
-            or not s.asset_scales[market.base_asset] or not s.asset_scales[market.quote_asset]:
-        return MB_BAD_DEFINITION
-    return instrument_check_scales(market, s.asset_scales[market.base_asset] - 1,
-                                   s.asset_scales[market.quote_asset] - 1)
-
-
-cdef uint32_t _session_named(const sequencer* s, const char* name) noexcept nogil:
-    """The number of the session with this name, or 0."""
-    cdef uint32_t number
-    for number in range(1, s.sessions_count + 1):
-        if memcmp(s.sessions[number].name, name, MB_NAME_BYTES) == 0:
-            return number
-    return 0
-
-
-cdef uint16_t _decide_attach(sequencer* s, mb_named_record* record) noexcept nogil:
-    cdef uint32_t number
-    if not _printable(record.name, MB_NAME_BYTES, 1) or record.slot >= s.slots:
-        return MB_BAD_DEFINITION
-    if record.account != 0 and not _account_exists(s, record.account):
-        return MB_UNKNOWN_ACCOUNT
-    number = _session_named(s, record.name)
-    if number == 0:
-        if s.sessions_count >= s.max_sessions:
-            return MB_TOO_MANY_OBJECTS
-        number = s.sessions_count + 1
-    elif s.sessions[number].attached:
-        return MB_ALREADY_EXISTS
-    record.id = number
-    record.position = s.sessions[number].position
-    return MB_NONE
-
-
-cdef uint16_t _decide(sequencer* s, const session_state* session, mb_record* record) noexcept nogil:
-    """The reject code of a record, 0 to accept; stamps account, market, order id, side and session numbers."""
-    cdef mb_named_record* named = <mb_named_record*>record
-    cdef uint16_t reason
-    if record.kind in (MB_NEW_ORDER, MB_CANCEL_ORDER, MB_AMEND_ORDER):
-        if not session.capabilities & MB_CAN_TRADE:
-            return MB_NOT_PERMITTED
-        reason = _decide_account(s, session, record)
-        if reason != MB_NONE:
-            return reason
-        return _decide_new(s, record) if record.kind == MB_NEW_ORDER else _decide_change(s, record)
-    if record.kind == MB_SUBSCRIBE or record.kind == MB_UNSUBSCRIBE:
-        return _decide_account(s, session, record)
-    if record.kind == MB_LOGOUT:
-        return MB_NONE
-    if MB_ADD_ASSET <= record.kind <= MB_DETACH_SESSION:
-        if not session.capabilities & MB_CAN_OPERATE:
-            return MB_NOT_PERMITTED
-        if record.kind == MB_ATTACH_SESSION:
-            return _decide_attach(s, named)
-        if record.kind == MB_DETACH_SESSION:
-            if named.id == 0 or named.id > s.sessions_count or not s.sessions[named.id].attached:
-                return MB_UNKNOWN_SESSION
-            named.position = s.sessions[named.id].position
-            return MB_NONE
-        return _decide_definition(s, record)
-    record.kind = MB_INVALID
-    return MB_UNKNOWN_KIND
-
-
-# ---- applying: an accepted record changes the state ------------------------------------------------------
-
-cdef void _detach(sequencer* s, uint32_t number) noexcept nogil:
-    cdef session_slot* slot = &s.slot_table[s.sessions[number].slot]
-    s.sessions[number].attached = 0
-    if slot.state == SLOT_LIVE and slot.session == number:
-        slot.state = SLOT_OPEN
-        slot.session = 0
-
-
-cdef void _attach(sequencer* s, const mb_named_record* record) noexcept nogil:
-    cdef session_state* session = &s.sessions[record.id]
-    cdef session_slot* slot = &s.slot_table[record.slot]
-    if record.id > s.sessions_count:
-        s.sessions_count = record.id
-        memcpy(session.name, record.name, MB_NAME_BYTES)
-    session.account = record.account
-    session.capabilities = record.capabilities
-    session.slot = <uint16_t>record.slot
-    session.attached = 1
-    if s.stage == RUNNING and slot.state == SLOT_OPEN:
-        # The bot has not been given the memory yet, so this is still ours to write: numbering goes on.
-        mb_store_release(&slot.commands.producer.value, session.position)
-        mb_store_release(&slot.commands.readers[0].value, session.position)
-        slot.noted = session.position
-        slot.reports_read = 0
-        slot.session = record.id
-        slot.state = SLOT_LIVE
-
-
-cdef void _apply(sequencer* s, const mb_record* record) noexcept nogil:
-    cdef const mb_named_record* named = <const mb_named_record*>record
-    cdef const mb_market_record* definition = <const mb_market_record*>record
-    cdef live_order* order
-    cdef uint32_t number
-    if record.kind == MB_NEW_ORDER:
-        order = orders_add(&s.orders, record.order_id, record.account, record.client_order_id, True)
-        order.market = record.market
-        order.session = record.session
-        order.side = record.side
-        order.price_ticks = record.price_ticks
-        order.quantity_lots = record.quantity_lots
-        order.leaves_lots = record.quantity_lots
-        order.cumulative_lots = 0
-        s.markets[record.market].live_orders += 1
-    elif record.kind == MB_ADD_ASSET:
-        s.asset_scales[named.id] = named.scale + 1
-    elif record.kind == MB_ADD_ACCOUNT:
-        s.account_bits[named.account >> 6] |= <uint64_t>1 << (named.account & 63)
-    elif record.kind == MB_ADD_MARKET:
-        instrument_from_record(&s.markets[definition.market].definition, definition)
-        s.markets[definition.market].exists = 1
-    elif record.kind == MB_ATTACH_SESSION:
-        _attach(s, named)
-    elif record.kind == MB_DETACH_SESSION:
-        _detach(s, named.id)
-    elif record.kind == MB_LOGOUT:
-        _detach(s, record.session)
-    elif record.kind == MB_START:
-        for number in range(1, s.sessions_count + 1):
-            _detach(s, number)
-
-
 # ---- writing the log -------------------------------------------------------------------------------------
 
 cdef inline uint64_t _room(sequencer* s) noexcept nogil:
-    """Records that fit the log, the ledger's ring (each may be refused) and the memory of unsettled records."""
-    cdef uint64_t room = mb_producer_free(&s.log, s.filled + 1)
-    cdef uint64_t ledger = mb_producer_free(&s.ledger, s.ledger_filled + 1)
+    """Records that fit the log, the ledger's ring (two events each at most) and the memory of unsettled records."""
+    cdef uint64_t room = mb_producer_free(&s.log, s.filled + 2)
+    cdef uint64_t events = mb_producer_free(&s.events_out, s.events_filled + 4)
     cdef uint64_t unsettled = s.log.mask + 1 - (s.log.position - s.settled)
-    if ledger - s.ledger_filled < room - s.filled:
-        room = ledger - s.ledger_filled + s.filled
+    if (events - s.events_filled) // 2 < room - s.filled:
+        room = (events - s.events_filled) // 2 + s.filled
     return (room if room < unsettled else unsettled) - s.filled
 
 
@@ -355,22 +127,43 @@ cdef inline uint8_t _source_of(const sequencer* s, const mb_record* record) noex
     return NO_SOURCE
 
 
-cdef void _refuse(sequencer* s, const mb_record* record) noexcept nogil:
+cdef inline bint _moves_money(const mb_record* record) noexcept nogil:
+    return MB_TRANSFER <= record.kind <= MB_CANCEL_WITHDRAWAL or record.kind == MB_DEPOSIT \
+        or record.kind == MB_SETTLE_WITHDRAWAL
+
+
+cdef void _say_refused(sequencer* s, const mb_record* record) noexcept nogil:
     """The ledger's own event: every consumer finds refusals in the event stream, whoever decided them."""
-    cdef mb_event* event = <mb_event*>mb_producer_slot(&s.ledger, s.ledger_filled)
+    cdef mb_event* event = <mb_event*>mb_producer_slot(&s.events_out, s.events_filled)
     mb_clear_record(event)
     event.sequence = record.sequence
     event.kind = MB_REJECTED
     event.flags = MB_LAST
     event.reason = record.reject
     if MB_NEW_ORDER <= record.kind <= MB_AMEND_ORDER:
-        event.order_id = record.order_id
+        event.order_id = record.sequence if record.kind == MB_NEW_ORDER else record.order_id
         event.market = record.market
         event.account = record.account
         event.side = record.side
         event.price_ticks = record.price_ticks
         event.quantity_lots = record.quantity_lots
-    s.ledger_filled += 1
+    s.events_filled += 1
+
+
+cdef inline void _conclude(sequencer* s, const mb_record* record, const mb_terms_record* terms) noexcept nogil:
+    """A decided record: do what it does, say what the ledger has to say of it."""
+    s.concerns[(record.sequence - 1) & s.log.mask] = _source_of(s, record)
+    if record.reject != MB_NONE:
+        s.refused += 1
+        _say_refused(s, record)
+        return
+    s.accepted += 1
+    apply_record(s, record, terms)
+    if _moves_money(record):
+        s.events_filled += balance_events(
+            s, record, <mb_event*>mb_producer_slot(&s.events_out, s.events_filled),
+            <mb_event*>mb_producer_slot(&s.events_out, s.events_filled + 1),
+        )
 
 
 cdef inline void _stamp(sequencer* s, mb_record* record, uint64_t now) noexcept nogil:
@@ -378,6 +171,32 @@ cdef inline void _stamp(sequencer* s, mb_record* record, uint64_t now) noexcept 
     record.timestamp_ns = now
     record.settled_lag = <uint32_t>(record.sequence - s.settled)
     record.settled_index = s.settled_index
+
+
+cdef void _take_over_fields(mb_record* record, bint has_terms) noexcept nogil:
+    """Clear what is the engine's to fill in; `reserved` of orders and money is left to the checks."""
+    cdef mb_new_order* order = <mb_new_order*>record
+    if record.kind == MB_NEW_ORDER:
+        order.hold = 0
+        order.maker_fee_ppm = order.taker_fee_ppm = 0
+        order.has_terms = has_terms
+    elif record.kind == MB_CANCEL_ORDER or record.kind == MB_AMEND_ORDER:
+        record.hold = 0
+    elif not _moves_money(record) and record.kind < MB_SET_ACCOUNT and record.kind != MB_MASS_CANCEL \
+            and record.kind != MB_COUNTDOWN and record.kind != MB_ORDER_TERMS:
+        record.reserved = 0
+
+
+cdef void _decide_record(sequencer* s, const session_state* session, mb_record* record,
+                         const mb_terms_record* terms) noexcept nogil:
+    """Decide, and stamp the decision; a refused order has the price it came with and nothing held."""
+    cdef mb_new_order* order = <mb_new_order*>record
+    cdef int64_t price = record.price_ticks
+    _take_over_fields(record, terms != NULL)
+    record.reject = decide(s, session, record, terms)
+    if record.reject != MB_NONE and record.kind == MB_NEW_ORDER:
+        order.price_ticks, order.hold = price, 0
+        order.maker_fee_ppm = order.taker_fee_ppm = 0
 
 
 cdef void _sequence(sequencer* s, mb_record* record, uint32_t number, uint64_t now) noexcept nogil:
@@ -388,41 +207,48 @@ cdef void _sequence(sequencer* s, mb_record* record, uint32_t number, uint64_t n
     session.position += 1
     record.session_position = session.position
     record.session = number
-    if MB_NEW_ORDER <= record.kind <= MB_AMEND_ORDER:
-        # What is the engine's to fill in; `reserved` is left to the checks.
-        record.hold = 0
-        if record.kind == MB_NEW_ORDER:
-            record.order_id = 0
-    else:
-        record.reserved = 0
-    record.reject = _decide(s, session, record)
+    _decide_record(s, session, record, NULL)
     if record.reject == MB_NONE and record.kind == MB_ATTACH_SESSION and s.slot_table[named.slot].state != SLOT_OPEN:
         record.reject = MB_BAD_DEFINITION
-    s.concerns[(record.sequence - 1) & s.log.mask] = _source_of(s, record)
-    if record.reject == MB_NONE:
-        s.accepted += 1
-        _apply(s, record)
-    else:
-        s.refused += 1
-        _refuse(s, record)
+    _conclude(s, record, NULL)
     s.filled += 1
+
+
+cdef void _sequence_pair(sequencer* s, mb_terms_record* terms, mb_record* order, uint32_t number,
+                         uint64_t now) noexcept nogil:
+    """ORDER_TERMS and its NEW_ORDER, copies in the next two log slots: decided together."""
+    cdef session_state* session = &s.sessions[number]
+    _stamp(s, <mb_record*>terms, now)
+    order.timestamp_ns = now
+    order.sequence = terms.sequence + 1
+    order.settled_lag, order.settled_index = terms.settled_lag + 1, terms.settled_index
+    terms.session_position = session.position + 1
+    session.position += 2
+    order.session_position = session.position
+    order.session = terms.session = number
+    _decide_record(s, session, order, terms)
+    terms.account = order.account
+    terms.reject = order.reject
+    _conclude(s, <mb_record*>terms, NULL)
+    _conclude(s, order, terms)
+    s.filled += 2
 
 
 cdef void _engine_record(sequencer* s, mb_record* record, uint64_t now) noexcept nogil:
     """The same for a record of the engine itself; `record` is its log slot, filled but for the stamps."""
     _stamp(s, record, now)
-    s.concerns[(record.sequence - 1) & s.log.mask] = NO_SOURCE
-    _apply(s, record)
+    s.concerns[(record.sequence - 1) & s.log.mask] = _source_of(s, record)
+    apply_record(s, record, NULL)
     s.filled += 1
 
 
 cdef void _publish(sequencer* s) noexcept nogil:
     cdef uint32_t i
     cdef session_slot* slot
-    # Refusals first: whoever sees a refused record in the log finds its event.
-    if s.ledger_filled:
-        mb_publish(&s.ledger, s.ledger_filled)
-        s.ledger_filled = 0
+    # The ledger's events first: whoever sees a record in the log finds what the ledger says of it.
+    if s.events_filled:
+        mb_publish(&s.events_out, s.events_filled)
+        s.events_filled = 0
     if s.filled:
         mb_publish(&s.log, s.filled)
         s.filled = 0
@@ -493,23 +319,78 @@ cdef bint _detach_now(sequencer* s, uint32_t number, uint16_t reason) noexcept n
     return True
 
 
+cdef bint _own_records(sequencer* s, uint64_t now) noexcept nogil:
+    """Log what the exchange itself has to do before any client's command. False: not all of it fits the log now."""
+    cdef mb_record* record
+    cdef live_order* order
+    cdef uint16_t reason = MB_NONE
+    if now >= s.due.next_ns:
+        if _room(s) == 0:
+            return False
+        record = <mb_record*>mb_producer_slot(&s.log, s.filled)
+        mb_clear_record(record)
+        record.kind = MB_TICK
+        _engine_record(s, record, now)
+    order = next_in_line(s, &reason)
+    while order != NULL:
+        if _room(s) == 0:
+            return False
+        record = <mb_record*>mb_producer_slot(&s.log, s.filled)
+        mb_clear_record(record)
+        record.kind = MB_CANCEL_ORDER
+        record.order_id = order.order_id
+        record.account = order.account
+        record.market = order.market
+        record.side = order.side
+        record.cancel_reason = reason
+        _engine_record(s, record, now)
+        order = next_in_line(s, &reason)
+    return True
+
+
+cdef int _take_one(sequencer* s, session_slot* slot, uint32_t number, bint last_call, uint64_t now) noexcept nogil:
+    """Take the session's next command, which is noted; two records if it is an order with terms. Returns how many it
+    took, 0 if the log has no room, or the order that belongs to the terms is not there yet (last_call: nor will be).
+    """
+    cdef uint64_t position = s.sessions[number].position
+    cdef mb_record* record = <mb_record*>mb_producer_slot(&s.log, s.filled)
+    cdef mb_record* second
+    if not _own_records(s, now) or _room(s) < 2:
+        return 0
+    record = <mb_record*>mb_producer_slot(&s.log, s.filled)
+    mb_copy_record(record, slot.command_slots + (position & slot.command_mask) * sizeof(mb_record))
+    if record.kind == MB_DETACH_SESSION and not last_call:
+        if not _drain(s, <mb_named_record*>record, number, now):
+            return 0
+        record = <mb_record*>mb_producer_slot(&s.log, s.filled)
+    elif record.kind == MB_ORDER_TERMS:
+        if position + 1 != slot.noted:
+            second = <mb_record*>mb_producer_slot(&s.log, s.filled + 1)
+            mb_copy_record(second, slot.command_slots + ((position + 1) & slot.command_mask) * sizeof(mb_record))
+            if second.kind == MB_NEW_ORDER and second.account == record.account and second.market == record.market:
+                slot.touched = 1
+                _sequence_pair(s, <mb_terms_record*>record, second, number, now)
+                return 2
+        elif not last_call:
+            return 0
+    slot.touched = 1
+    _sequence(s, record, number, now)
+    return 1
+
+
 cdef int64_t _take(sequencer* s, session_slot* slot, uint64_t limit, uint64_t now) noexcept nogil:
     """Take up to `limit` noted commands of one session. Returns how many."""
     cdef uint32_t number = slot.session
     cdef int64_t taken = 0
-    cdef uint64_t position
-    cdef mb_record* record
-    while <uint64_t>taken < limit and slot.state == SLOT_LIVE and slot.session == number:
-        position = s.sessions[number].position
-        if position == slot.noted or _room(s) == 0:
+    cdef int took
+    # An order with terms is two.
+    while <uint64_t>taken + 1 < limit or taken == 0:
+        if slot.state != SLOT_LIVE or slot.session != number or s.sessions[number].position == slot.noted:
             break
-        record = <mb_record*>mb_producer_slot(&s.log, s.filled)
-        mb_copy_record(record, slot.command_slots + (position & slot.command_mask) * sizeof(mb_record))
-        if record.kind == MB_DETACH_SESSION and not _drain(s, <mb_named_record*>record, number, now):
+        took = _take_one(s, slot, number, False, now)
+        if took == 0:
             break
-        slot.touched = 1
-        _sequence(s, <mb_record*>mb_producer_slot(&s.log, s.filled), number, now)
-        taken += 1
+        taken += took
     return taken
 
 
@@ -530,16 +411,37 @@ cdef bint _drain(sequencer* s, mb_named_record* request, uint32_t by, uint64_t n
     if slot.state != SLOT_LIVE or slot.session != request.id or _note(s, slot) != MB_NONE:
         return True
     mb_copy_record(&copy, request)
-    # A dying session's own commands cannot ask to detach others, or this would nest.
     while slot.state == SLOT_LIVE and session.position != slot.noted:
-        if _room(s) < 2:
+        if _take_one(s, slot, copy.id, True, now) == 0:
             return False
-        mb_copy_record(mb_producer_slot(&s.log, s.filled),
-                       slot.command_slots + (session.position & slot.command_mask) * sizeof(mb_record))
-        slot.touched = 1
-        _sequence(s, <mb_record*>mb_producer_slot(&s.log, s.filled), copy.id, now)
+    if not _own_records(s, now) or _room(s) == 0:
+        return False
     mb_copy_record(mb_producer_slot(&s.log, s.filled), &copy)
     return True
+
+
+cdef bint _look_at_sessions(sequencer* s) noexcept nogil:
+    """Note what every session wrote, detach those that broke the protocol. Has any a command that can be taken?"""
+    cdef session_slot* slot
+    cdef uint32_t i
+    cdef uint16_t reason
+    cdef bint waiting = False
+    for i in range(s.slots):
+        slot = &s.slot_table[i]
+        if slot.state == SLOT_LIVE:
+            reason = _note(s, slot)
+            if reason != MB_NONE:
+                slot.allowed = 0
+                slot.noted = s.sessions[slot.session].position
+                _detach_now(s, slot.session, reason)
+            elif slot.allowed:
+                waiting = True
+    return waiting
+
+
+cdef inline bint _has_own_work(sequencer* s) noexcept nogil:
+    """Is something due, or in line?"""
+    return s.line_first != s.line_end or (s.due.next_ns != <uint64_t>-1 and _now(s) >= s.due.next_ns)
 
 
 cdef int64_t _round(void* state) noexcept nogil:
@@ -547,23 +449,11 @@ cdef int64_t _round(void* state) noexcept nogil:
     cdef session_slot* slot
     cdef uint32_t i, place
     cdef uint64_t now
-    cdef uint16_t reason
-    cdef int64_t work, took
-    cdef bint waiting = False
+    cdef int64_t work
     if s.stage != RUNNING:
         return 0 if s.stage == REPLAYING else _settle(s, <uint64_t>-1, 0, SETTLE_BUDGET)
     if not s.round_open:
-        for i in range(s.slots):
-            slot = &s.slot_table[i]
-            if slot.state == SLOT_LIVE:
-                reason = _note(s, slot)
-                if reason != MB_NONE:
-                    slot.allowed = 0
-                    slot.noted = s.sessions[slot.session].position
-                    _detach_now(s, slot.session, reason)
-                elif slot.allowed:
-                    waiting = True
-        s.round_open = 1 if waiting else 0
+        s.round_open = 1 if _look_at_sessions(s) or _has_own_work(s) else 0
     work = _settle(s, <uint64_t>-1, 0, SETTLE_BUDGET)
     if work == SETTLE_BUDGET:
         if s.filled:
@@ -573,17 +463,26 @@ cdef int64_t _round(void* state) noexcept nogil:
         s.round_open = 0
         s.rounds += 1
         now = _now(s)
-        for i in range(s.slots):
-            place = (s.first_slot + i) % s.slots
-            slot = &s.slot_table[place]
-            if slot.state == SLOT_LIVE and slot.allowed:
-                took = _take(s, slot, slot.allowed if slot.allowed < s.batch else s.batch, now)
-                work += took
-        s.first_slot = (s.first_slot + 1) % s.slots
+        if _own_records(s, now):
+            for i in range(s.slots):
+                place = (s.first_slot + i) % s.slots
+                slot = &s.slot_table[place]
+                if slot.state == SLOT_LIVE and slot.allowed:
+                    work += _take(s, slot, slot.allowed if slot.allowed < s.batch else s.batch, now)
+            s.first_slot = (s.first_slot + 1) % s.slots
     if s.filled:
         work += 1
         _publish(s)
     return work
+
+
+cdef int64_t sequencer_due_in(sequencer* s) noexcept nogil:
+    """Nanoseconds until something is due, 0 if it is; INT64_MAX if nothing will be."""
+    cdef uint64_t now
+    if s.stage != RUNNING or s.due.next_ns == <uint64_t>-1:
+        return 0x7FFFFFFFFFFFFFFF
+    now = _now(s)
+    return 0 if now >= s.due.next_ns else <int64_t>(s.due.next_ns - now)
 
 
 cdef class Sequencer(Agent):
@@ -593,7 +492,7 @@ cdef class Sequencer(Agent):
     ledger         event ring of source 0
     events         the matchers' event rings; this agent is gating reader `reader_index` of each
     slots          sessions that can be attached at once
-    max_*          sizes of the tables, fixed at start
+    max_*          sizes of the tables, fixed at start (max_balances: accounts times assets that they have; 0: four each)
     seed           of hashes of client order ids (speed only)
     manual_clock   stamp `clock_ns` instead of the real time (tests)
 
@@ -603,7 +502,7 @@ cdef class Sequencer(Agent):
     def __cinit__(self, Ring log not None, Ring ledger not None, list events not None, *, uint32_t reader_index=0,
                   uint32_t slots=64, uint32_t max_sessions=4096, uint32_t max_accounts=65536,
                   uint32_t max_markets=1024, uint32_t max_assets=1024, uint32_t max_orders=65536,
-                  uint32_t batch=256, uint64_t seed=0):
+                  uint64_t max_balances=0, uint32_t max_references=65536, uint32_t batch=256, uint64_t seed=0):
         cdef sequencer* s = &self.state
         cdef Ring ring
         cdef uint32_t i
@@ -612,35 +511,43 @@ cdef class Sequencer(Agent):
         self.name = "sequencer"
         self._kept = [log, ledger, events, [None] * slots]
         mb_producer_attach(&s.log, log.ring)
-        mb_producer_attach(&s.ledger, ledger.ring)
+        mb_producer_attach(&s.events_out, ledger.ring)
         for i in range(len(events)):
             ring = events[i]
             mb_reader_attach(&s.events[i], ring.ring, reader_index)
         s.event_rings = len(events)
         s.slots, s.batch = slots, batch
-        s.max_sessions, s.max_accounts = max_sessions, max_accounts
-        s.max_markets, s.max_assets = max_markets, max_assets
+        s.max_sessions, s.max_markets = max_sessions, max_markets
         s.settled = s.log.position
         s.concerns = <uint8_t*>calloc(s.log.mask + 1, 1)
-        s.account_bits = <uint64_t*>calloc(max_accounts // 64 + 1, 8)
-        s.asset_scales = <uint8_t*>calloc(max_assets + 1, 1)
         s.markets = <market_state*>calloc(max_markets + 1, sizeof(market_state))
         s.sessions = <session_state*>calloc(max_sessions + 1, sizeof(session_state))
         s.slot_table = <session_slot*>calloc(slots, sizeof(session_slot))
-        if not (s.concerns and s.account_bits and s.asset_scales and s.markets and s.sessions and s.slot_table):
+        if not (s.concerns and s.markets and s.sessions and s.slot_table):
             raise MemoryError(f"sequencer: accounts={max_accounts}, sessions={max_sessions}, markets={max_markets}")
         orders_allocate(&s.orders, max_orders, seed)
+        ledger_create(&s.books, max_accounts, max_assets, max_balances or 4 * (<uint64_t>max_accounts + 16),
+                      max_references)
+        timers_create(&s.due, max_orders, MAX_COUNTDOWNS)
+        s.line_mask = 1
+        while s.line_mask < <uint64_t>max_orders + 1:
+            s.line_mask *= 2
+        s.line = <cancel_in_line*>arena_map(s.line_mask * sizeof(cancel_in_line))
+        s.line_mask -= 1
+        s.money = <order_money*>arena_map((<size_t>max_orders + 1) * sizeof(order_money))
         self.c_agent.poll = _round
         self.c_agent.state = s
 
     def __dealloc__(self):
         cdef sequencer* s = &self.state
         free(s.concerns)
-        free(s.account_bits)
-        free(s.asset_scales)
         free(s.markets)
         free(s.sessions)
         free(s.slot_table)
+        arena_unmap(s.line, (s.line_mask + 1) * sizeof(cancel_in_line))
+        arena_unmap(s.money, (<size_t>s.orders.capacity + 1) * sizeof(order_money))
+        timers_destroy(&s.due)
+        ledger_destroy(&s.books)
         orders_free(&s.orders)
 
     def place_market(self, uint32_t market, uint32_t matcher):
@@ -704,9 +611,9 @@ cdef class Sequencer(Agent):
             while done < count:
                 given = <const mb_record*>&view[done * sizeof(mb_record)]
                 if given.sequence != s.log.position + s.filled + 1:
-                    wrong = 1
+                    wrong = NOT_NEXT
                     break
-                if _room(s) == 0 or not _settled_to(s, given):
+                if _room(s) < 2 or not _settled_to(s, given):
                     break
                 record = <mb_record*>mb_producer_slot(&s.log, s.filled)
                 mb_copy_record(record, given)
@@ -715,13 +622,14 @@ cdef class Sequencer(Agent):
                     break
                 done += 1
             _publish(s)
-        if wrong == 1:
+        if wrong == NOT_NEXT:
             raise JournalError(f"records do not go on where the log ends: sequence={records[done]['sequence']}, "
                                f"expected={s.log.position + 1}")
         if wrong:
             raise JournalError(
                 f"replay differs from the journal at sequence {records[done]['sequence']}: "
-                f"journal: {describe(records[done]['reject'])}, engine: {describe(wrong - 2)}"
+                + (f"journal: {describe(records[done]['reject'])}, engine: {describe(wrong - OTHER)}"
+                   if wrong >= OTHER else _DIFFERENCES[wrong])
             )
         self.replayed = s.log.position
         return done
@@ -735,7 +643,7 @@ cdef class Sequencer(Agent):
         self._write_mark(MB_START, epoch)
         self.state.stage = RUNNING
 
-    def attach_operator(self, uint32_t slot=0, str name="operator", uint32_t capabilities=7):
+    def attach_operator(self, uint32_t slot=0, str name="operator", uint32_t capabilities=7, uint32_t user=0):
         """Attach the appliance's own session to an open slot, without an operator to ask for it."""
         cdef mb_named_record* record = <mb_named_record*>mb_producer_slot(&self.state.log, 0)
         if _room(&self.state) == 0:
@@ -746,7 +654,8 @@ cdef class Sequencer(Agent):
         record.kind = MB_ATTACH_SESSION
         record.slot = slot
         record.capabilities = <uint8_t>capabilities
-        reason = _decide_attach(&self.state, record)
+        record.user = user
+        reason = decide_attach(&self.state, record)
         if reason:
             raise BadArgument(f"cannot attach the operator's session: {describe(reason)}")
         _engine_record(&self.state, <mb_record*>record, _now(&self.state))
@@ -820,25 +729,87 @@ cdef class Sequencer(Agent):
         return out
 
     def state_hash(self):
-        """64 bits over definitions, sessions and live orders; equal wherever the same log was settled as far."""
+        """64 bits over definitions, sessions, live orders and money; equal wherever the same log was settled as far."""
         cdef sequencer* s = &self.state
-        cdef uint64_t h = index_mix(s.settled)
-        cdef uint64_t total = 0
-        cdef uint32_t i
+        cdef uint64_t h = index_mix(s.settled ^ <uint64_t>s.settled_index << 48)
+        cdef uint64_t total = 0, i
         cdef live_order* order
+        cdef uint16_t reason = 0
         for i in range(s.orders.capacity):
             order = &s.orders.slab[i]
             if order.order_id:
                 # A sum: the table has no order of its own.
                 total += index_mix(index_mix(order.order_id) ^ index_mix(<uint64_t>order.leaves_lots)
-                                   ^ (<uint64_t>order.price_ticks << 8) ^ order.account)
+                                   ^ index_mix(<uint64_t>s.money[i].hold) ^ (<uint64_t>order.price_ticks << 8)
+                                   ^ order.account)
         h = index_mix(h ^ total)
         for i in range(1, s.sessions_count + 1):
             h = index_mix(h ^ s.sessions[i].position ^ (<uint64_t>s.sessions[i].attached << 63))
-        for i in range(s.max_markets + 1):
+        for i in range(<uint64_t>s.max_markets + 1):
             if s.markets[i].exists:
-                h = index_mix(h ^ i ^ (<uint64_t>s.markets[i].live_orders << 32))
-        return h
+                h = index_mix(h ^ i ^ (<uint64_t>s.markets[i].live_orders << 32)
+                              ^ index_mix(<uint64_t>s.markets[i].last_price)
+                              ^ <uint64_t>s.markets[i].definition.state << 56)
+        # What has ended while it stood in line is no longer in it.
+        next_in_line(s, &reason)
+        for i in range(s.line_first, s.line_end):
+            if orders_find(&s.orders, s.line[i & s.line_mask].order_id) != NULL:
+                h = index_mix(h ^ s.line[i & s.line_mask].order_id)
+        return index_mix(h ^ ledger_hash(&s.books) ^ timers_hash(&s.due))
+
+    def balance(self, uint32_t account, uint16_t asset):
+        """(free, held) in units; (0, 0) if the account never had any."""
+        cdef const balance* of = &self.state.books.balances[ledger_find(&self.state.books, account, asset)]
+        return of.free, of.held
+
+    def balances(self, uint32_t account):
+        """[(asset, free, held)] of an account, in units, by asset; those that are 0 are left out."""
+        return [(asset, *self.balance(account, asset)) for asset in range(1, self.state.books.max_assets + 1)
+                if self.state.books.asset_scales[asset] and any(self.balance(account, asset))]
+
+    def account(self, uint32_t account):
+        """What the ledger knows of an account, or None: state, tier as set, parent."""
+        state = ledger_account(&self.state.books, account)
+        return None if state == NULL else {"state": state.state, "tier": state.tier, "parent": state.parent}
+
+    def supply(self, uint16_t asset):
+        """Deposits less withdrawals of an asset, in units."""
+        return self.state.books.supply[asset] if asset <= self.state.books.max_assets else 0
+
+    def open_orders(self, uint32_t account=0, uint32_t market=0):
+        """The live orders as far as they are settled, oldest first: OPEN_ORDER array. 0: of all accounts, or markets."""
+        cdef sequencer* s = &self.state
+        cdef live_order* order
+        found = []
+        for i in range(s.orders.capacity):
+            order = &s.orders.slab[i]
+            if order.order_id and account in (0, order.account) and market in (0, order.market):
+                found.append((order.order_id, order.price_ticks, order.quantity_lots, order.leaves_lots,
+                              order.cumulative_lots, s.money[i].hold, order.account, order.market, order.session,
+                              order.side, bytes(order.client_order_id[:36])))
+        return np.array(sorted(found), OPEN_ORDER)
+
+    def check(self):
+        """Raise AssertionError if money is not conserved, is below 0, or is held for nothing. Slow."""
+        cdef sequencer* s = &self.state
+        cdef uint32_t wrong = ledger_check(&s.books), i
+        if wrong:
+            raise AssertionError(f"asset {wrong} is not conserved, or a balance is below 0")
+        held = {}
+        for i in range(s.orders.capacity):
+            if s.orders.slab[i].order_id:
+                held[s.money[i].pays] = held.get(s.money[i].pays, 0) + s.money[i].hold
+        for i in range(s.books.movement_count):
+            if s.books.movements[i].waits:
+                number = ledger_find(&s.books, s.books.movements[i].account, s.books.movements[i].asset)
+                held[number] = held.get(number, 0) + s.books.movements[i].amount
+        for place in range(1, s.books.balance_mask + 2):
+            if s.books.balances[place].held != held.get(place, 0):
+                raise AssertionError(
+                    f"held without a reason: account={s.books.balances[place].account}, "
+                    f"asset={s.books.balances[place].asset}, held={s.books.balances[place].held}, "
+                    f"orders and withdrawals={held.get(place, 0)}"
+                )
 
 
 cdef bint _settled_to(sequencer* s, const mb_record* record) noexcept nogil:
@@ -852,25 +823,58 @@ cdef bint _settled_to(sequencer* s, const mb_record* record) noexcept nogil:
     return s.settled == settled and s.settled_index == record.settled_index
 
 
+cdef bint _own_turn(sequencer* s, const mb_record* record) noexcept nogil:
+    """Is it the turn of this record of the engine itself, or of a client's?"""
+    cdef uint16_t reason = MB_NONE
+    cdef live_order* order = next_in_line(s, &reason)
+    if record.session == 0 and record.kind == MB_CANCEL_ORDER:
+        return order != NULL and order.order_id == record.order_id and reason == record.cancel_reason
+    if record.session == 0 and record.kind == MB_TICK:
+        return record.timestamp_ns >= s.due.next_ns
+    return record.session == 0 or order == NULL
+
+
+cdef void _undo_stamps(mb_record* record) noexcept nogil:
+    """Make an accepted record of the journal the command that it was, where decide() stamps over what was sent."""
+    cdef mb_money_record* money = <mb_money_record*>record
+    if record.reject != MB_NONE:
+        return
+    if record.kind == MB_NEW_ORDER and not has_limit(record.order_type):
+        record.price_ticks = 0
+    elif record.kind == MB_SETTLE_WITHDRAWAL or record.kind == MB_CANCEL_WITHDRAWAL:
+        money.amount, money.asset = 0, 0
+
+
 cdef int _replay_one(sequencer* s, mb_record* record) noexcept nogil:
-    """Apply a journaled record, after checking that we would decide the same. 0, or 2 + our reject code."""
+    """Apply a journaled record, after checking that we would decide and stamp the same. 0, or what is wrong."""
     cdef mb_record copy
-    cdef uint16_t reason
+    cdef const mb_terms_record* terms = NULL
+    if not _own_turn(s, record):
+        return NOT_ITS_TURN
     s.last_timestamp_ns = record.timestamp_ns
-    s.concerns[(record.sequence - 1) & s.log.mask] = _source_of(s, record)
     if record.session == 0:
-        _apply(s, record)
+        s.concerns[(record.sequence - 1) & s.log.mask] = _source_of(s, record)
+        apply_record(s, record, NULL)
         s.filled += 1
         return 0
     s.sessions[record.session].position = record.session_position
-    mb_copy_record(&copy, record)
-    reason = _decide(s, &s.sessions[record.session], &copy)
-    # An attachment can also be refused because its memory is not there, which no log can say.
-    if reason != record.reject and not (record.kind == MB_ATTACH_SESSION and record.reject == MB_BAD_DEFINITION):
-        return 2 + reason
-    if record.reject == MB_NONE:
-        _apply(s, record)
+    if record.kind == MB_ORDER_TERMS and record.reject != MB_BAD_LEGS:
+        # Decided with its order, which is the next record.
+        mb_copy_record(&s.terms, record)
+        s.terms_follow = 1
     else:
-        _refuse(s, record)
+        if s.terms_follow:
+            terms = &s.terms
+        s.terms_follow = 0
+        mb_copy_record(&copy, record)
+        _undo_stamps(&copy)
+        _decide_record(s, &s.sessions[record.session], &copy, terms)
+        # An attachment can also be refused because its memory is not there, which no log can say.
+        if not (record.kind == MB_ATTACH_SESSION and record.reject == MB_BAD_DEFINITION):
+            if copy.reject != record.reject:
+                return OTHER + copy.reject
+            if memcmp(&copy, record, sizeof(mb_record)):
+                return OTHER_STAMPS
+    _conclude(s, record, terms)
     s.filled += 1
     return 0
