@@ -135,14 +135,13 @@ cdef uint16_t _decide_new(sequencer* s, mb_record* record) noexcept nogil:
     cdef uint16_t reason
     if market == NULL:
         return MB_UNKNOWN_MARKET
-    reason = validate_command(record, &market.definition)
+    reason = validate_command(record, NULL, &market.definition, False)
     if reason != MB_NONE:
         return reason
     if record.client_order_id[0] and orders_find_client(&s.orders, record.account, record.client_order_id) != NULL:
         return MB_DUPLICATE_CLIENT_ORDER_ID
     if market.live_orders >= market.definition.max_orders or s.orders.first_free == 0:
         return MB_TOO_MANY_ORDERS
-    record.order_id = record.sequence
     return MB_NONE
 
 
@@ -164,7 +163,7 @@ cdef uint16_t _decide_change(sequencer* s, mb_record* record) noexcept nogil:
         return MB_UNKNOWN_ORDER
     market = &s.markets[order.market]
     record.market = order.market
-    reason = validate_command(record, &market.definition)
+    reason = validate_command(record, NULL, &market.definition, False)
     if reason != MB_NONE:
         return reason
     record.order_id = order.order_id
@@ -310,7 +309,7 @@ cdef void _apply(sequencer* s, const mb_record* record) noexcept nogil:
     cdef live_order* order
     cdef uint32_t number
     if record.kind == MB_NEW_ORDER:
-        order = orders_add(&s.orders, record.order_id, record.account, record.client_order_id, True)
+        order = orders_add(&s.orders, record.sequence, record.account, record.client_order_id, True)
         order.market = record.market
         order.session = record.session
         order.side = record.side
@@ -364,7 +363,7 @@ cdef void _refuse(sequencer* s, const mb_record* record) noexcept nogil:
     event.flags = MB_LAST
     event.reason = record.reject
     if MB_NEW_ORDER <= record.kind <= MB_AMEND_ORDER:
-        event.order_id = record.order_id
+        event.order_id = record.sequence if record.kind == MB_NEW_ORDER else record.order_id
         event.market = record.market
         event.account = record.account
         event.side = record.side
@@ -390,9 +389,10 @@ cdef void _sequence(sequencer* s, mb_record* record, uint32_t number, uint64_t n
     record.session = number
     if MB_NEW_ORDER <= record.kind <= MB_AMEND_ORDER:
         # What is the engine's to fill in; `reserved` is left to the checks.
-        record.hold = 0
+        record.hold = -1 if record.kind == MB_AMEND_ORDER else 0
         if record.kind == MB_NEW_ORDER:
-            record.order_id = 0
+            # Fee rates; it has no terms record.
+            record.order_id &= <uint64_t>0x00FFFFFF00000000
     else:
         record.reserved = 0
     record.reject = _decide(s, session, record)

@@ -218,9 +218,10 @@ def test_a_cancel_says_what_was_open_and_what_is_left_at_the_level() -> None:
             "cumulative_lots": 4,
             "level_lots": 2,
             "market": 1,
+            "reason": Reason.ON_REQUEST,
             "kind": EventKind.CANCELED,
             "side": 2,
-            "flags": EventFlag.LAST,
+            "flags": EventFlag.RESTING | EventFlag.LAST,
         }
     ]
 
@@ -377,7 +378,7 @@ def test_an_amended_order_keeps_its_id_account_and_fills() -> None:
     exchange.send(new("sell", 2, 99))
     exchange.send(amend(1, 98, 9, account=5))
     (order,) = exchange.matcher.orders(1)
-    assert order.tolist() == (1, 98, 7, 2, 0, 1)
+    assert order.tolist() == (1, 98, 7, 2, 0, 1, 0)
 
 
 # ---- state
