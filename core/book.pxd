@@ -27,7 +27,7 @@ linked both ways; every order is found by its id; free + resting + waiting slots
 what is hidden; a resting order with a special is an iceberg.
 
 Memory: 64 + 112 + 4 to 8 bytes for each order the book can hold, whatever the prices and ids are, 96 for each
-special (32 more in triggers.pxd), and three pages: with a million orders and 65,536 specials 188 bytes an order, all
+special (24 more in trailing.pxd), and three pages: with a million orders and 65,536 specials 188 bytes an order, all
 in. All of it is mapped and backed by book_create(). One thread at a time. Nothing here blocks, allocates or fails; what
 the caller must see to is said with each function.
 """
@@ -66,7 +66,7 @@ ctypedef struct special:
     int64_t hold            # while it waits: as stamped
     uint64_t order_id
     uint32_t slot           # of the order; of a free special: the next free one
-    uint32_t left           # these five: of trailing orders, see triggers.pxd
+    uint32_t left           # these five: while it trails, see trailing.pxd
     uint32_t right
     uint32_t parent
     uint32_t group

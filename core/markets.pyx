@@ -9,9 +9,8 @@ from matchbox.core.book cimport (
 )
 from matchbox.core.instrument cimport instrument_apply_rules, instrument_check, instrument_from_record
 from matchbox.core.price_index cimport price_index_next, price_of
-from matchbox.core.triggers cimport (
-    triggers_best, triggers_create, triggers_destroy, triggers_hash, triggers_validate,
-)
+from matchbox.core.trailing cimport trailing_best
+from matchbox.core.triggers cimport triggers_create, triggers_destroy, triggers_hash, triggers_validate
 from matchbox.shm.records cimport MB_RULE_REFERENCE, mb_market_record, mb_rules_record
 
 import numpy as np
@@ -162,7 +161,7 @@ cdef object markets_validate(market_table* m):
 
 
 cdef size_t market_memory(const market* place) noexcept:
-    return sizeof(market) + book_memory(&place.orders) + place.waiting.arena_bytes
+    return sizeof(market) + book_memory(&place.orders) + place.waiting.trails.arena_bytes
 
 
 cdef object market_depth(const market* place, uint32_t side, Py_ssize_t levels, bint hidden):
@@ -210,7 +209,7 @@ cdef object market_waiting(const market* place):
         if s.state != SHOWS:
             o = &b.orders[s.slot]
             found.append((s.order_id, s.price, o.leaves_lots, s.display_lots, s.trigger,
-                          triggers_best(&place.waiting, b, number) if s.state == TRAILS else 0, o.account,
+                          trailing_best(&place.waiting.trails, b, number) if s.state == TRAILS else 0, o.account,
                           terms_trailing_bips(o.terms), s.side + 1, s.order_type, s.time_in_force,
                           terms_self_trade(o.terms), s.state == TRAILS))
     return np.sort(np.array(found, WAITING), order="order_id")
