@@ -12,7 +12,8 @@ from matchbox.core.book cimport (
     book, book_bucket, book_create, book_crosses, book_destroy, book_fill, book_find, book_free, book_memory, book_new,
     book_queue, book_reduce, book_unqueue, book_validate, fill, order,
 )
-from matchbox.core.matcher cimport DONE, Matcher, event_room, matcher_step
+from matchbox.core.matcher cimport Matcher, matcher_step
+from matchbox.core.taker cimport DONE, event_room
 from matchbox.core.price_index cimport price_key
 from matchbox.shm.records cimport MB_TRADE, mb_event, mb_record
 
@@ -101,7 +102,7 @@ cdef inline void _apply(book* b, totals* t, const flow_record* r) noexcept nogil
     if r.op == GTC:
         left = _take(b, t, r)
         if left:
-            slot = book_new(b, r.order_id, r.account, 0)
+            slot = book_new(b, r.order_id, r.account, 0, 0)
             book_queue(b, slot, r.side, r.price, left)
     elif r.op == REPLACE:
         slot = book_find(b, r.order_id)
@@ -153,7 +154,7 @@ cdef class Player:
     def __cinit__(self, uint32_t capacity):
         memset(&self.b, 0, sizeof(book))
         memset(&self.t, 0, sizeof(totals))
-        book_create(&self.b, capacity)
+        book_create(&self.b, capacity, 0)
 
     def __dealloc__(self):
         book_destroy(&self.b)
@@ -226,7 +227,7 @@ cdef class Player:
 
     def validate(self):
         """Check the book's invariants. Raises AssertionError."""
-        cdef int failed = book_validate(&self.b)
+        cdef int failed = book_validate(&self.b, 0)
         if failed:
             raise AssertionError(f"book is broken: invariant={failed}")
 

@@ -187,7 +187,7 @@ cdef inline void _place(maker* m, uint8_t op, uint32_t side, int64_t price, int6
     _write(m, op, side, price, quantity, order_id)
     left = _take(m, side, price, quantity)
     if left and op == GTC:
-        book_queue(&m.b, book_new(&m.b, order_id, 0, 0), side, price, left)
+        book_queue(&m.b, book_new(&m.b, order_id, 0, 0, 0), side, price, left)
         _enter(m, side, order_id)
 
 
@@ -260,7 +260,7 @@ cdef class FlowMaker:
         self.arrays = (ids_bid, ids_ask, at, owner, distance_view, quantity_view, take_view)
         self.mix = mix
         memset(&self.m, 0, sizeof(maker))
-        book_create(&self.m.b, 2 * mix.resting + <uint32_t>min(records, 2 * mix.resting + 100000))
+        book_create(&self.m.b, 2 * mix.resting + <uint32_t>min(records, 2 * mix.resting + 100000), 0)
         self.m.random = seed
         self.m.live[0].ids = &ids_bid[0]
         self.m.live[1].ids = &ids_ask[0]

@@ -1,9 +1,10 @@
 """The order book of one market: price-time priority, every operation in constant time.
 
     orders    0 order_id   8 leaves_lots   16 cumulative_lots   24 prev   28 next   32 level
-             36 chain     40 account       44 flags             48 reserved (fees, groups)    64 bytes, a cache line
+             36 chain     40 account       44 special           48 terms  56 reserved        64 bytes, a cache line
     levels   see price_index.pxd: `lots` is the sum of leaves, `first` and `last` are the ends of the queue
     buckets  an order's slot by its id, the others of the same bucket through `chain`         4 bytes
+    specials what only some orders need: an iceberg's hidden part, an order that waits        96 bytes
 
     bids (best first)      levels[best] ── first ──> orders[a] <── prev/next ──> orders[b] <── last
                                │
@@ -14,15 +15,24 @@ written to, so that linking needs no branch. Order ids are sequence numbers: con
 buckets (a line of buckets serves 16 of them), and each wrap of the table has another offset, so that new
 orders do not pile up on the buckets of old ones that stay. There are at least as many buckets as orders.
 
-Invariants (book_validate): bids below asks; a level's `lots` = the sum of its orders' leaves > 0; queues
-linked both ways; every resting order is found by its id; free + resting slots = capacity.
+Of an iceberg, `leaves_lots` is the slice that is shown; the rest is in its special. So a level's `lots` is what
+is shown of it, and an order without a special is one that shows all. When a slice is filled, the next goes to the
+end of the queue. `terms` are bytes 40 to 47 of the order's record: its fee rates, its trailing distance and its
+self-trade mode, for its whole life (terms_... read them).
 
-Memory: 64 + 112 + 4 to 8 bytes for each order the book can hold, whatever the prices and ids are, and two
-pages: all of it mapped and backed by book_create(). One thread at a time. Nothing here blocks, allocates or
-fails; what the caller must see to is said with each function.
+Orders that wait for a trigger have a slot here, too, but stand on no level of sides BID and ASK: see triggers.pxd.
+
+Invariants (book_validate): bids below asks; a level's `lots` = the sum of its orders' leaves > 0; queues
+linked both ways; every order is found by its id; free + resting + waiting slots = capacity; hidden_lots = the sum of
+what is hidden; a resting order with a special is an iceberg.
+
+Memory: 64 + 112 + 4 to 8 bytes for each order the book can hold, whatever the prices and ids are, 96 for each
+special (24 more in trailing.pxd), and three pages: with a million orders and 65,536 specials 188 bytes an order, all
+in. All of it is mapped and backed by book_create(). One thread at a time. Nothing here blocks, allocates or fails; what
+the caller must see to is said with each function.
 """
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from matchbox.core.bits cimport mb_likely, mb_prefetch, mb_unlikely
 from matchbox.core.price_index cimport (
     ASK, BID, price_index, price_index_insert, price_index_next, price_index_remove, price_key, price_level, price_of,
@@ -37,8 +47,35 @@ ctypedef struct order:
     uint32_t level          # 0 = out of the queue (an amend under way)
     uint32_t chain          # next slot of the same bucket
     uint32_t account
-    uint32_t flags
-    uint64_t reserved[2]
+    uint32_t special        # 0 = none
+    uint64_t terms
+    uint64_t reserved
+
+# What an order with a special is doing.
+cdef enum special_state:
+    SHOWS = 0               # an iceberg on the book (or free)
+    WAITS = 1               # for its trigger price, on a level of side FALL or RISE
+    BEGINS = 2              # trailing, but waits for the price it begins with, on a level of side BEGIN_FALL or _RISE
+    TRAILS = 3              # in a bucket: it has begun, or begins with the first trade
+
+ctypedef struct special:
+    int64_t display_lots    # 0 = it shows all
+    int64_t hidden_lots     # on the book: beyond leaves_lots
+    int64_t price           # while it waits: limit, or bound
+    int64_t trigger         # while it waits: price, 0 = none
+    int64_t hold            # while it waits: as stamped
+    uint64_t order_id
+    uint32_t slot           # of the order; of a free special: the next free one
+    uint32_t left           # these five: while it trails, see trailing.pxd
+    uint32_t right
+    uint32_t parent
+    uint32_t group
+    uint32_t rank
+    uint8_t state           # enum special_state
+    uint8_t side            # while it waits: BID or ASK
+    uint8_t order_type      # while it waits
+    uint8_t time_in_force   # while it waits
+    uint32_t reserved[5]
 
 ctypedef struct book:
     price_index prices
@@ -50,28 +87,96 @@ ctypedef struct book:
     uint32_t count          # slots in use
     uint32_t capacity
     uint64_t trades         # in this market so far: the number of the last one
+    int64_t hidden_lots     # of all icebergs on the book
+    special* specials
+    uint32_t free_special
+    uint32_t max_specials
     void* arena
     size_t arena_bytes
 
 # One fill as book_fill() reports it: the maker as it is afterwards.
 ctypedef struct fill:
     uint64_t maker_order_id
+    uint64_t maker_terms
     int64_t price
     int64_t lots
-    int64_t maker_leaves
+    int64_t maker_leaves    # hidden quantity included
     int64_t maker_cumulative
     int64_t level_lots
     uint32_t maker_account
 
-# Map the memory for `capacity` resting orders. Raises BadArgument, MemoryError.
-cdef int book_create(book* b, uint32_t capacity) except -1
+# Map the memory for `capacity` orders, `max_specials` of which can have a special. Raises BadArgument, MemoryError.
+cdef int book_create(book* b, uint32_t capacity, uint32_t max_specials) except -1
 cdef void book_destroy(book* b) noexcept nogil
 # Bytes mapped, all in.
 cdef size_t book_memory(const book* b) noexcept nogil
-# 64-bit hash of the state; the formula is in book.pyx.
+# One word more of a hash; the formula is in book.pyx.
+cdef uint64_t hash_mix(uint64_t state, uint64_t word) noexcept nogil
+# 64-bit hash of what rests; the formula is in book.pyx.
 cdef uint64_t book_hash(const book* b) noexcept nogil
-# 0, or the number of the first broken invariant (see book.pyx). Slow; for tests.
-cdef int book_validate(const book* b) noexcept nogil
+# 0, or the number of the first broken invariant (see book.pyx); `waiting` orders wait. Slow; for tests.
+cdef int book_validate(const book* b, uint32_t waiting) noexcept nogil
+
+
+# ---- terms and specials ----------------------------------------------------------------------------------
+
+cdef inline int64_t terms_maker_ppm(uint64_t terms) noexcept nogil:
+    return <int16_t>(terms & 0xFFFF)
+
+
+cdef inline int64_t terms_taker_ppm(uint64_t terms) noexcept nogil:
+    return <int16_t>(terms >> 16 & 0xFFFF)
+
+
+cdef inline int64_t terms_trailing_bips(uint64_t terms) noexcept nogil:
+    return <int64_t>(terms >> 32 & 0xFFFF)
+
+
+cdef inline uint8_t terms_self_trade(uint64_t terms) noexcept nogil:
+    return <uint8_t>(terms >> 48)
+
+
+cdef inline uint64_t terms_kept(uint64_t terms) noexcept nogil:
+    """Without the byte that says whether an ORDER_TERMS record came before."""
+    return terms & <uint64_t>0x00FFFFFFFFFFFFFF
+
+
+cdef inline special* special_new(book* b, uint32_t slot) noexcept nogil:
+    """A special for an order that has none. The caller has checked that b.free_special is not 0."""
+    cdef uint32_t number = b.free_special
+    cdef special* s = &b.specials[number]
+    b.free_special = s.slot
+    b.orders[slot].special = number
+    s.order_id = b.orders[slot].order_id
+    s.slot = slot
+    s.display_lots = s.hidden_lots = s.price = s.trigger = s.hold = 0
+    s.left = s.right = s.parent = s.group = s.rank = 0
+    s.state = SHOWS
+    return s
+
+
+cdef inline void special_free(book* b, uint32_t slot) noexcept nogil:
+    """Give the order's special back."""
+    cdef uint32_t number = b.orders[slot].special
+    cdef special* s = &b.specials[number]
+    b.hidden_lots -= s.hidden_lots
+    s.hidden_lots = 0
+    s.slot = b.free_special
+    b.free_special = number
+    b.orders[slot].special = 0
+
+
+cdef inline int64_t book_hidden(const book* b, uint32_t slot) noexcept nogil:
+    """What is hidden of an order."""
+    # specials[0] hides nothing.
+    return b.specials[b.orders[slot].special].hidden_lots
+
+
+cdef inline void book_hide(book* b, uint32_t slot, int64_t lots) noexcept nogil:
+    """Set what is hidden of an iceberg."""
+    cdef special* s = &b.specials[b.orders[slot].special]
+    b.hidden_lots += lots - s.hidden_lots
+    s.hidden_lots = lots
 
 
 # ---- by order id -----------------------------------------------------------------------------------------
@@ -90,7 +195,8 @@ cdef inline uint32_t book_find(const book* b, uint64_t order_id) noexcept nogil:
     return slot
 
 
-cdef inline uint32_t book_new(book* b, uint64_t order_id, uint32_t account, int64_t cumulative) noexcept nogil:
+cdef inline uint32_t book_new(book* b, uint64_t order_id, uint32_t account, int64_t cumulative,
+                              uint64_t terms) noexcept nogil:
     """A slot for a new order, found by its id from now on, not queued yet.
 
     The caller has checked that count < capacity, and that no live order has this id.
@@ -103,6 +209,8 @@ cdef inline uint32_t book_new(book* b, uint64_t order_id, uint32_t account, int6
     o.order_id = order_id
     o.cumulative_lots = cumulative
     o.account = account
+    o.special = 0
+    o.terms = terms
     o.chain = bucket[0]
     bucket[0] = slot
     return slot
@@ -112,6 +220,8 @@ cdef inline void book_free(book* b, uint32_t slot) noexcept nogil:
     """Forget an order that is out of its queue."""
     cdef order* o = &b.orders[slot]
     cdef uint32_t* link = book_bucket(b, o.order_id)
+    if mb_unlikely(o.special != 0):
+        special_free(b, slot)
     while mb_unlikely(link[0] != slot):
         link = &b.orders[link[0]].chain
     link[0] = o.chain
@@ -174,8 +284,31 @@ cdef inline bint book_crosses(const book* b, uint32_t side, uint64_t limit_key) 
     return b.prices.levels[b.prices.best[side]].key <= limit_key
 
 
-cdef inline int64_t book_fill(book* b, uint32_t side, int64_t wanted, fill* out) noexcept nogil:
-    """Fill up to `wanted` > 0 lots against the first order of `side`, which is there. Returns how many."""
+cdef inline bint _next_slice(book* b, uint32_t slot, price_level* level) noexcept nogil:
+    """Show the next slice of a maker that shows nothing any more, at the end of its queue; False if there is none.
+
+    The maker is the first of `level`.
+    """
+    cdef order* o = &b.orders[slot]
+    cdef special* s = &b.specials[o.special]
+    cdef int64_t slice = s.display_lots if s.display_lots < s.hidden_lots else s.hidden_lots
+    if slice == 0:
+        return False
+    book_hide(b, slot, s.hidden_lots - slice)
+    o.leaves_lots = slice
+    level.lots += slice
+    if o.next:
+        level.first = o.next
+        b.orders[o.next].prev = 0
+        o.prev = level.last
+        o.next = 0
+        b.orders[level.last].next = slot
+        level.last = slot
+    return True
+
+
+cdef inline int64_t _take(book* b, uint32_t side, int64_t wanted, bint trade, fill* out) noexcept nogil:
+    """Take up to `wanted` > 0 lots off the first order of `side`, which is there. Returns how many."""
     cdef uint32_t number = b.prices.best[side]
     cdef price_level* level = &b.prices.levels[number]
     cdef uint32_t slot = level.first, next
@@ -183,15 +316,22 @@ cdef inline int64_t book_fill(book* b, uint32_t side, int64_t wanted, fill* out)
     cdef int64_t lots = wanted if wanted < maker.leaves_lots else maker.leaves_lots
     level.lots -= lots
     maker.leaves_lots -= lots
-    maker.cumulative_lots += lots
+    if trade:
+        maker.cumulative_lots += lots
+        b.trades += 1
     out.maker_order_id = maker.order_id
+    out.maker_terms = maker.terms
     out.price = price_of(level)
     out.lots = lots
     out.maker_leaves = maker.leaves_lots
     out.maker_cumulative = maker.cumulative_lots
     out.maker_account = maker.account
     out.level_lots = level.lots
-    b.trades += 1
+    if mb_unlikely(maker.special != 0):
+        out.maker_leaves += b.specials[maker.special].hidden_lots
+        if maker.leaves_lots == 0 and _next_slice(b, slot, level):
+            out.level_lots = level.lots
+            return lots
     if maker.leaves_lots == 0:
         next = maker.next
         mb_prefetch(&b.orders[next])
@@ -201,3 +341,13 @@ cdef inline int64_t book_fill(book* b, uint32_t side, int64_t wanted, fill* out)
             price_index_remove(&b.prices, number)
         book_free(b, slot)
     return lots
+
+
+cdef inline int64_t book_fill(book* b, uint32_t side, int64_t wanted, fill* out) noexcept nogil:
+    """Fill up to `wanted` > 0 lots against the first order of `side`, which is there. Returns how many."""
+    return _take(b, side, wanted, True, out)
+
+
+cdef inline int64_t book_prevent(book* b, uint32_t side, int64_t wanted, fill* out) noexcept nogil:
+    """As book_fill(), but without a trade: the maker loses the quantity."""
+    return _take(b, side, wanted, False, out)

@@ -7,20 +7,23 @@ from matchbox.core.price_index cimport (
 
 from matchbox.shm.errors import BadArgument
 
-if sizeof(order) != 64:
-    raise ImportError("book: an order is not one cache line")
+if sizeof(order) != 64 or sizeof(special) != 96:
+    raise ImportError("book: an order is not one cache line, or a special not 96 bytes")
 
 
-cdef int book_create(book* b, uint32_t capacity) except -1:
+cdef int book_create(book* b, uint32_t capacity, uint32_t max_specials) except -1:
     cdef uint32_t i
     if not 1 <= capacity <= PRICE_INDEX_MAX_LEVELS:
         raise BadArgument(f"bad capacity of a book: max_orders={capacity}, maximum={PRICE_INDEX_MAX_LEVELS}")
+    if max_specials > capacity:
+        raise BadArgument(f"more special orders than orders: max_specials={max_specials}, max_orders={capacity}")
     price_index_create(&b.prices, capacity)
     b.bucket_bits = 4
     while <uint64_t>1 << b.bucket_bits < capacity:
         b.bucket_bits += 1
     b.bucket_mask = (<uint64_t>1 << b.bucket_bits) - 1
-    b.arena_bytes = (<size_t>capacity + 1) * sizeof(order) + (b.bucket_mask + 1) * sizeof(uint32_t)
+    b.arena_bytes = (<size_t>capacity + 1) * sizeof(order) + (<size_t>max_specials + 1) * sizeof(special) \
+        + (b.bucket_mask + 1) * sizeof(uint32_t)
     b.arena = NULL
     try:
         b.arena = arena_map(b.arena_bytes)
@@ -28,8 +31,14 @@ cdef int book_create(book* b, uint32_t capacity) except -1:
         price_index_destroy(&b.prices)
         raise
     b.orders = <order*>b.arena
-    b.buckets = <uint32_t*>(b.orders + <size_t>capacity + 1)
+    b.specials = <special*>(b.orders + <size_t>capacity + 1)
+    b.buckets = <uint32_t*>(b.specials + <size_t>max_specials + 1)
     b.capacity = capacity
+    b.max_specials = max_specials
+    b.hidden_lots = 0
+    b.free_special = 1 if max_specials else 0
+    for i in range(1, max_specials):
+        b.specials[i].slot = i + 1
     b.count = 0
     b.trades = 0
     b.free_order = 1
@@ -49,7 +58,7 @@ cdef size_t book_memory(const book* b) noexcept nogil:
     return b.arena_bytes + b.prices.arena_bytes
 
 
-cdef inline uint64_t _mix(uint64_t state, uint64_t word) noexcept nogil:
+cdef uint64_t hash_mix(uint64_t state, uint64_t word) noexcept nogil:
     state = (state ^ word) * <uint64_t>0x9E3779B97F4A7C15
     return state ^ state >> 32
 
@@ -58,10 +67,11 @@ cdef uint64_t book_hash(const book* b) noexcept nogil:
     """mix(h, w) = x ^ x >> 32 where x = (h ^ w) * 0x9E3779B97F4A7C15 mod 2^64.
 
     h = 0; mix in the number of trades; then bids, then asks: for each order from the best level on, in queue order,
-    its id, price, leaves, cumulative and account; at the end of a side 2^64 - 1. So it depends on the state and on
-    iteration order, not on where things lie in memory.
+    its id, price, what is shown, what is hidden, display quantity (0: all), cumulative, account and terms (bytes 40 to
+    46 of its record as a number); at the end of a side 2^64 - 1. So it depends on the state and on iteration order, not
+    on where things lie in memory.
     """
-    cdef uint64_t state = _mix(0, b.trades)
+    cdef uint64_t state = hash_mix(0, b.trades)
     cdef uint32_t side, number, slot
     cdef const price_level* level
     cdef const order* o
@@ -72,18 +82,27 @@ cdef uint64_t book_hash(const book* b) noexcept nogil:
             slot = level.first
             while slot:
                 o = &b.orders[slot]
-                state = _mix(state, o.order_id)
-                state = _mix(state, <uint64_t>price_of(level))
-                state = _mix(state, <uint64_t>o.leaves_lots)
-                state = _mix(state, <uint64_t>o.cumulative_lots)
-                state = _mix(state, o.account)
+                state = hash_mix(state, o.order_id)
+                state = hash_mix(state, <uint64_t>price_of(level))
+                state = hash_mix(state, <uint64_t>o.leaves_lots)
+                state = hash_mix(state, <uint64_t>b.specials[o.special].hidden_lots)
+                state = hash_mix(state, <uint64_t>b.specials[o.special].display_lots)
+                state = hash_mix(state, <uint64_t>o.cumulative_lots)
+                state = hash_mix(state, o.account)
+                state = hash_mix(state, o.terms)
                 slot = o.next
             number = price_index_next(&b.prices, number)
-        state = _mix(state, <uint64_t>-1)
+        state = hash_mix(state, <uint64_t>-1)
     return state
 
 
-cdef int _validate_level(const book* b, uint32_t number, uint32_t* seen) noexcept nogil:
+cdef bint _special_fits(const book* b, uint32_t slot) noexcept nogil:
+    cdef const special* s = &b.specials[b.orders[slot].special]
+    return s.slot == slot and s.state == SHOWS and s.display_lots > 0 and s.hidden_lots >= 0 \
+        and s.order_id == b.orders[slot].order_id and b.orders[slot].leaves_lots <= s.display_lots
+
+
+cdef int _validate_level(const book* b, uint32_t number, uint32_t* seen, int64_t* hidden) noexcept nogil:
     cdef const price_level* level = &b.prices.levels[number]
     cdef uint32_t slot = level.first, prev = 0
     cdef int64_t lots = 0
@@ -99,6 +118,10 @@ cdef int _validate_level(const book* b, uint32_t number, uint32_t* seen) noexcep
             return 23
         if book_find(b, o.order_id) != slot:
             return 24
+        if o.special:
+            if not _special_fits(b, slot):
+                return 29
+            hidden[0] += b.specials[o.special].hidden_lots
         lots += o.leaves_lots
         prev = slot
         slot = o.next
@@ -107,11 +130,13 @@ cdef int _validate_level(const book* b, uint32_t number, uint32_t* seen) noexcep
     return 0 if level.lots == lots else 26
 
 
-cdef int book_validate(const book* b) noexcept nogil:
+cdef int book_validate(const book* b, uint32_t waiting) noexcept nogil:
     """0, or: 1 to 9 the price index's, 21 too many orders in queues, 22 links, 23 quantities, 24 not found by id,
-    25 ends of a queue, 26 a level's total, 27 crossed, 28 free slots. Not while an order is being matched.
+    25 ends of a queue, 26 a level's total, 27 crossed, 28 free slots, 29 an iceberg, 30 hidden total. Not while an
+    order is being matched.
     """
     cdef uint32_t side, number, slot, seen = 0, free = 0
+    cdef int64_t hidden = 0
     cdef int failed = price_index_validate(&b.prices)
     cdef const price_level* bid = &b.prices.levels[b.prices.best[BID]]
     cdef const price_level* ask = &b.prices.levels[b.prices.best[ASK]]
@@ -120,14 +145,16 @@ cdef int book_validate(const book* b) noexcept nogil:
     for side in range(2):
         number = b.prices.best[side]
         while number:
-            failed = _validate_level(b, number, &seen)
+            failed = _validate_level(b, number, &seen, &hidden)
             if failed:
                 return failed
             number = price_index_next(&b.prices, number)
     if b.prices.best[BID] and b.prices.best[ASK] and price_of(bid) >= price_of(ask):
         return 27
+    if hidden != b.hidden_lots or b.specials[0].hidden_lots or b.specials[0].display_lots:
+        return 30
     slot = b.free_order
     while slot and free <= b.capacity:
         free += 1
         slot = b.orders[slot].next
-    return 0 if seen == b.count and free + seen == b.capacity else 28
+    return 0 if seen + waiting == b.count and free + b.count == b.capacity else 28

@@ -2,11 +2,11 @@
 
 Prices are multiples of price_step of 1..max_price ticks, quantities multiples of quantity_step of
 min_quantity..max_quantity lots, and a fill is worth price * quantity * notional_units units of the quote
-asset, exactly.
+asset, exactly. Below them, the rules that an operator may change while the market runs (SET_MARKET).
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
-from matchbox.shm.records cimport mb_market_record
+from matchbox.shm.records cimport mb_market_record, mb_rules_record
 
 ctypedef struct instrument:
     int64_t max_price_ticks
@@ -23,6 +23,14 @@ ctypedef struct instrument:
     uint16_t quote_asset
     uint8_t tick_scale
     char symbol[24]
+    # Rules, with what holds at first.
+    int64_t min_notional        # 0. Of a limit order's price * quantity * notional_units, and of a quote amount
+    int64_t reference_ticks     # 0 = none. The last that was set; what counts is the last price, a trade's or this
+    uint32_t account_orders     # 0 = no limit
+    uint16_t band_up_bips       # 0 = no band
+    uint16_t band_down_bips     # 0 = no band
+    uint16_t protection_bips    # 1000
+    uint8_t state               # MB_STATE_OPEN (enum mb_market_state)
 
 # MB_NONE if `record` defines a market that the engine can run, else MB_BAD_DEFINITION. Looks at numbers only.
 cdef uint16_t instrument_check(const mb_market_record* record) noexcept nogil
@@ -34,3 +42,10 @@ cdef uint16_t instrument_check_scales(const mb_market_record* record, uint8_t ba
 
 # Fill in `out` from a record that instrument_check() has passed.
 cdef void instrument_from_record(instrument* out, const mb_market_record* record) noexcept nogil
+
+# MB_NONE if a SET_MARKET record may change this market's rules so, else MB_BAD_RULE. Looks at the fields that its
+# `rules` name, and at reserved ones. Whether the market exists is the caller's.
+cdef uint16_t instrument_check_rules(const instrument* market, const mb_rules_record* record) noexcept nogil
+
+# Change the rules that a record, which instrument_check_rules() has passed, names.
+cdef void instrument_apply_rules(instrument* market, const mb_rules_record* record) noexcept nogil

@@ -4,7 +4,9 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 from libc.string cimport memcpy, memset
 from matchbox.core.price_index cimport PRICE_INDEX_MAX_LEVELS
 from matchbox.shm.records cimport (
-    MB_BAD_DEFINITION, MB_MAX_MARKET_LOTS, MB_MAX_PRICE_TICKS, MB_NONE, MB_SYMBOL_BYTES, mb_market_record,
+    MB_BAD_DEFINITION, MB_BAD_RULE, MB_MAX_MARKET_LOTS, MB_MAX_PRICE_TICKS, MB_NONE, MB_RULE_BANDS, MB_RULE_NOTIONAL,
+    MB_RULE_ORDERS, MB_RULE_PROTECTION, MB_RULE_REFERENCE, MB_RULE_STATE, MB_RULE_TIER, MB_STATE_HALTED,
+    MB_STATE_OPEN, MB_SYMBOL_BYTES, mb_market_record, mb_rules_record,
 )
 
 import numpy as np
@@ -80,6 +82,43 @@ cdef void instrument_from_record(instrument* out, const mb_market_record* record
     out.quote_asset = record.quote_asset
     out.tick_scale = record.tick_scale
     memcpy(out.symbol, record.symbol, MB_SYMBOL_BYTES - 1)
+    out.protection_bips = 1000
+    out.state = MB_STATE_OPEN
+
+
+cdef uint16_t instrument_check_rules(const instrument* market, const mb_rules_record* record) noexcept nogil:
+    cdef uint8_t rules = record.rules
+    if rules & MB_RULE_TIER or record.reserved or record.reserved_long or record.reserved_byte:
+        return MB_BAD_RULE
+    if rules & MB_RULE_STATE and not MB_STATE_OPEN <= record.state <= MB_STATE_HALTED:
+        return MB_BAD_RULE
+    if rules & MB_RULE_NOTIONAL and record.amount < 0:
+        return MB_BAD_RULE
+    if rules & MB_RULE_REFERENCE and not 1 <= record.reference_ticks <= market.max_price_ticks:
+        return MB_BAD_RULE
+    # band_up_bips may be anything that its 16 bits hold.
+    if rules & MB_RULE_BANDS and record.band_down_bips >= 10000:
+        return MB_BAD_RULE
+    if rules & MB_RULE_PROTECTION and not 1 <= record.protection_bips <= 10000:
+        return MB_BAD_RULE
+    return MB_NONE
+
+
+cdef void instrument_apply_rules(instrument* market, const mb_rules_record* record) noexcept nogil:
+    cdef uint8_t rules = record.rules
+    if rules & MB_RULE_STATE:
+        market.state = record.state
+    if rules & MB_RULE_NOTIONAL:
+        market.min_notional = record.amount
+    if rules & MB_RULE_REFERENCE:
+        market.reference_ticks = record.reference_ticks
+    if rules & MB_RULE_BANDS:
+        market.band_up_bips = record.band_up_bips
+        market.band_down_bips = record.band_down_bips
+    if rules & MB_RULE_PROTECTION:
+        market.protection_bips = record.protection_bips
+    if rules & MB_RULE_ORDERS:
+        market.account_orders = record.account_orders
 
 
 def market_record(market=1, *, max_orders=65536, symbol="", max_price_ticks=MB_MAX_PRICE_TICKS, price_step_ticks=1,

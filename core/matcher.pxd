@@ -1,77 +1,30 @@
 """The matcher: log records in, events out, for any number of markets.
 
 matcher_step() takes one command and fills event slots that the caller has room for. When the room ends in the
-middle of a command, what is left to do stands in `current`, and the next call with the same command goes on
-there; so the events are the same bytes however the room was cut. A call does a bounded amount of work, too:
+middle of a command, what is left to do stands in `current` (see taker.pxd), and the next call with the same command
+goes on there; so the events are the same bytes however the room was cut. A call does a bounded amount of work, too:
 a sweep of a million makers is many calls.
 
-    idle ──begin──> done                            everything that does not match (one event)
-              └───> counting ──> done               fill-or-kill: level by level, is there enough?
-              │         └──────> sweeping
-              └───> sweeping ──> done               a fill a turn, then what is left rests or expires
+    NEW_ORDER, CANCEL_ORDER, AMEND_ORDER    one event or more, the last with LAST
+    ORDER_TERMS                             none; it is kept for the next record, if that is a NEW_ORDER of its market
+    SET_MARKET                              none (REJECTED if it is not valid, which a sequencer has seen to)
 
 The same functions serve Matcher.process() and MatcherAgent.poll().
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint64_t
 from matchbox.core.agent cimport Agent
-from matchbox.core.book cimport book
-from matchbox.core.instrument cimport instrument
-from matchbox.shm.records cimport mb_event, mb_record
+from matchbox.core.markets cimport market_table
+from matchbox.core.taker cimport DONE, FULL, MORE, event_room, matcher_status, taker
+from matchbox.shm.records cimport mb_record, mb_terms_record
 from matchbox.shm.ring cimport Ring, mb_producer, mb_reader
-
-cdef enum matcher_stage:
-    IDLE = 0
-    COUNTING = 1
-    SWEEPING = 2
-
-cdef enum matcher_status:
-    DONE = 0                # the command is complete, its last event is written
-    FULL = 1                # the room is used up; call again with the same command
-    MORE = 2                # the work of one call is used up; call again with the same command
-
-# One market: its rules and its book. Never moves once it is prepared.
-ctypedef struct market:
-    instrument rules
-    book orders
-    uint32_t number
-    bint open               # its ADD_MARKET record has been seen
-
-# Where events go: slots[position & mask] is the next, up to and without slots[limit & mask].
-ctypedef struct event_room:
-    mb_event* slots
-    uint64_t mask
-    uint64_t position
-    uint64_t limit
-
-# The command under way; meaningful while stage != IDLE.
-ctypedef struct taker:
-    uint64_t sequence
-    uint64_t order_id
-    market* place
-    int64_t price           # limit, 0 for a market order
-    int64_t open_lots
-    int64_t cumulative_lots
-    uint64_t limit_key      # of the other side: makers with a key up to it match
-    int64_t counted_lots    # COUNTING: on the levels before `counted_level`
-    uint32_t counted_level
-    uint32_t account
-    uint32_t index          # of the next event
-    uint32_t slot           # of an amended order, 0 for a new one
-    uint8_t side            # BID or ASK
-    uint8_t rests           # what is left joins the book
-    uint8_t stage           # enum matcher_stage
-
-ctypedef struct market_entry:
-    uint32_t number         # 0 = empty
-    market* place
 
 ctypedef struct matcher:
     taker current
-    market** markets        # in the order in which they were prepared
-    market_entry* table     # by number, linear probing, at most a quarter full
-    uint32_t table_mask
-    uint32_t count
+    market_table markets
+    mb_terms_record terms   # the ORDER_TERMS that the last record was
+    bint has_terms          # it was one
+    bint check_holds        # refuse amends that their hold does not cover
 
 ctypedef struct matcher_agent:
     matcher core

@@ -1,52 +1,59 @@
 """The matcher: Matcher for arrays of commands, MatcherAgent for the live log. How it goes on is in matcher.pxd.
 
 Events of each command, `index` from 0, the last with LAST (fields not named are 0; all carry sequence,
-order_id, market, account, side):
+order_id, market, account, side; `price` is the order's limit or bound, `leaves` all that is open, `level` what is
+shown at the price):
 
     new, rests at once     ACCEPTED(RESTING: price, quantity = leaves, level)
+    new, waits             ACCEPTED(WAITING: price, quantity = leaves)
     new, takes             ACCEPTED(price, quantity = leaves), TRADE..., then if anything is left
-                           RESTED(price, quantity = total, leaves, cumulative, level) for GTC, else
-                           EXPIRED(NO_LIQUIDITY: price, quantity = what was left, cumulative)
-    cancel                 CANCELED(price, quantity = what was open, cumulative, level)
+                           RESTED(price, quantity = total, leaves, cumulative, level) for GTC and GTD, else
+                           EXPIRED(reason: price, quantity = what was left, cumulative)
+    cancel                 CANCELED(reason, RESTING: price, quantity = what was open, cumulative, level), or without
+                           RESTING and level if it waited
     amend, keeps its place AMENDED(RESTING: price, quantity = total, leaves, cumulative, level, previous price
                            = price, previous level = the level without this order)
     amend, loses it        AMENDED(RESTING: ...) if it rests at once, or AMENDED without RESTING and level, then
                            TRADE..., RESTED; previous price and level say what it left behind
-    fill                   TRADE(price and level of the maker, quantity, leaves and cumulative of taker and maker)
+    fill                   TRADE(price and level of the maker, quantity, leaves and cumulative of taker and maker, fees)
+    own orders meet        instead of a fill: PREVENTED(as TRADE, without trade id and fees), or of the maker
+                           EXPIRED(SELF_TRADE, RESTING: price, quantity = what was open, cumulative, level)
+    triggered              after the end of the taker before: TRIGGERED(price, quantity = leaves), then as a new order
+                           that takes, or RESTED at once
     refused                REJECTED(reason, price and quantity as in the command)
 
-State is only what books hold; a refused command changes none of it.
+State is only what markets hold, and the terms between two records; a refused command changes none of it.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 from matchbox.core.agent cimport Agent
-from matchbox.core.bits cimport mb_clear_record, mb_likely, mb_prefetch, mb_unlikely
+from matchbox.core.bits cimport mb_copy_record, mb_likely, mb_prefetch, mb_unlikely
 from matchbox.core.book cimport (
-    book, book_bucket, book_create, book_crosses, book_destroy, book_fill, book_find, book_free, book_hash,
-    book_memory, book_new, book_queue, book_reduce, book_unqueue, book_validate, fill, order,
+    SHOWS, book, book_bucket, book_crosses, book_find, book_free, book_hidden, book_hide, book_new, book_reduce,
+    book_unqueue, order, special, special_new, terms_kept, terms_self_trade,
 )
-from matchbox.core.instrument cimport instrument_check, instrument_from_record
-from matchbox.core.price_index cimport ASK, BID, PRICE_KEY_MASK, price_index_next, price_key, price_level, price_of
-from matchbox.core.validation cimport notional_fits, validate_command
+from matchbox.core.fees cimport mb_amount
+from matchbox.core.instrument cimport instrument_check, instrument_check_rules
+from matchbox.core.markets cimport (
+    market as market_place, market_apply_rules, market_depth, market_find, market_known, market_memory,
+    market_numbers, market_open, market_orders, market_prepare, market_waiting, markets_create, markets_destroy,
+    markets_hash, markets_validate,
+)
+from matchbox.core.price_index cimport ASK, BID, price_of
+from matchbox.core.taker cimport *
+from matchbox.core.triggers cimport trigger_reached, triggers_add, triggers_remove
+from matchbox.core.validation cimport has_limit, may_rest, notional_fits, validate_command
 from matchbox.shm.records cimport *
 from matchbox.shm.ring cimport *
 
 import numpy as np
 
+from matchbox.core.markets import LEVEL, ORDER, WAITING  # no-cython-lint: given on
 from matchbox.shm.errors import BadArgument
 from matchbox.shm.records import COMMAND, EVENT, MARKET_RECORD
 
-LEVEL = np.dtype([("price_ticks", "<i8"), ("quantity_lots", "<i8")])
-ORDER = np.dtype([
-    ("order_id", "<u8"), ("price_ticks", "<i8"), ("leaves_lots", "<i8"), ("cumulative_lots", "<i8"),
-    ("account", "<u4"), ("side", "u1"),
-])
-
 cdef enum:
-    # Fills or levels of one matcher_step(): bounds the time of a poll, and is far more than most commands need.
-    STEP_WORK = 1024
     # Records of one poll() of the agent: bounds its time and how late the log's slots are given back.
     POLL_RECORDS = 256
     # Events of one poll().
@@ -57,143 +64,49 @@ cdef enum:
     AHEAD_LINKS = 4
 
 
-# ---- events ----------------------------------------------------------------------------------------------
+# ---- new orders ------------------------------------------------------------------------------------------
 
-cdef inline mb_event* _event(taker* t, event_room* room, uint8_t kind) noexcept nogil:
-    """The next event of the command under way, with what all of them carry. There is room."""
-    cdef mb_event* event = &room.slots[room.position & room.mask]
-    room.position += 1
-    mb_clear_record(event)
-    event.sequence = t.sequence
-    event.order_id = t.order_id
-    event.market = t.place.number
-    event.account = t.account
-    event.side = <uint8_t>(t.side + 1)
-    event.kind = kind
-    event.index = t.index
-    t.index += 1
-    return event
-
-
-cdef matcher_status _reject(const mb_record* record, uint64_t sequence, uint16_t reason,
-                            event_room* room) noexcept nogil:
-    cdef mb_event* event = &room.slots[room.position & room.mask]
-    room.position += 1
-    mb_clear_record(event)
-    event.sequence = sequence
-    event.order_id = sequence if record.kind == MB_NEW_ORDER else record.order_id
-    event.market = record.market
-    event.account = record.account
-    event.side = record.side
-    event.price_ticks = record.price_ticks
-    event.quantity_lots = record.quantity_lots
-    event.reason = reason
-    event.kind = MB_REJECTED
-    event.flags = MB_LAST
-    return DONE
-
-
-# ---- one command -----------------------------------------------------------------------------------------
-
-cdef inline void _rest(taker* t, mb_event* event, uint8_t flags) noexcept nogil:
-    """Queue what is open of the taker, and complete the event that says so."""
+cdef matcher_status _wait(taker* t, const mb_record* record, event_room* room) noexcept nogil:
+    """A new order with a trigger: it waits, unless that is reached already."""
     cdef book* b = &t.place.orders
-    if t.slot == 0:
-        t.slot = book_new(b, t.order_id, t.account, t.cumulative_lots)
-    else:
-        b.orders[t.slot].cumulative_lots = t.cumulative_lots
-    event.price_ticks = t.price
-    event.quantity_lots = t.cumulative_lots + t.open_lots
-    event.leaves_lots = t.open_lots
-    event.cumulative_lots = t.cumulative_lots
-    event.level_lots = book_queue(b, t.slot, t.side, t.price, t.open_lots)
-    event.flags = flags
-
-
-cdef inline void _trade(taker* t, event_room* room) noexcept nogil:
-    """One fill against the best order of the other side, which is there and matches."""
-    cdef mb_event* event = _event(t, room, MB_TRADE)
-    cdef fill made
-    cdef int64_t lots = book_fill(&t.place.orders, t.side ^ 1, t.open_lots, &made)
-    t.open_lots -= lots
-    t.cumulative_lots += lots
-    event.maker_order_id = made.maker_order_id
-    event.trade_id = t.place.orders.trades
-    event.price_ticks = made.price
-    event.quantity_lots = lots
-    event.leaves_lots = t.open_lots
-    event.cumulative_lots = t.cumulative_lots
-    event.maker_leaves_lots = made.maker_leaves
-    event.maker_cumulative_lots = made.maker_cumulative
-    event.level_lots = made.level_lots
-    event.maker_account = made.maker_account
-    event.flags = MB_LAST if t.open_lots == 0 else 0
-
-
-cdef matcher_status _sweep(taker* t, event_room* room) noexcept nogil:
-    """Match until nothing is open or nothing matches; then the rest rests or expires."""
+    cdef int64_t last = t.place.waiting.last_price
+    cdef bint trails = (<const mb_new_order*>record).trailing_bips != 0
+    cdef special* s
     cdef mb_event* event
-    cdef int work = STEP_WORK
-    while book_crosses(&t.place.orders, t.side ^ 1, t.limit_key):
-        if room.position == room.limit:
-            return FULL
-        if work == 0:
-            return MORE
-        work -= 1
-        _trade(t, room)
-        if t.open_lots == 0:
-            if t.slot:
-                book_free(&t.place.orders, t.slot)
-            t.stage = IDLE
-            return DONE
-    if room.position == room.limit:
-        return FULL
-    t.stage = IDLE
-    if t.rests:
-        _rest(t, _event(t, room, MB_RESTED), MB_LAST)
-        return DONE
-    event = _event(t, room, MB_EXPIRED)
-    event.price_ticks = t.price
-    event.quantity_lots = t.open_lots
-    event.cumulative_lots = t.cumulative_lots
-    event.reason = MB_NO_LIQUIDITY
-    event.flags = MB_LAST
+    if not trails and last and trigger_reached(t.side, record.order_type, record.trigger_ticks, last):
+        return taker_reject(record, t.sequence, MB_WOULD_TRIGGER, room)
+    t.slot = book_new(b, t.order_id, t.account, 0, t.terms)
+    b.orders[t.slot].leaves_lots = t.open_lots
+    b.orders[t.slot].level = 0
+    s = special_new(b, t.slot)
+    s.side = t.side
+    s.order_type = record.order_type
+    s.time_in_force = record.time_in_force
+    s.price = t.price
+    s.trigger = record.trigger_ticks
+    s.hold = 0 if has_limit(record.order_type) else record.hold
+    s.display_lots = t.display_lots
+    triggers_add(&t.place.waiting, b, t.slot)
+    event = taker_event(t, room, MB_ACCEPTED)
+    taker_fill_in(t, event)
+    event.flags = MB_WAITING | MB_LAST
     return DONE
 
 
-cdef matcher_status _accept(taker* t, event_room* room) noexcept nogil:
-    """A new order that takes, or cannot rest: say that it is accepted, and match it."""
-    cdef mb_event* event = _event(t, room, MB_ACCEPTED)
-    event.price_ticks = t.price
-    event.quantity_lots = t.open_lots
-    event.leaves_lots = t.open_lots
-    t.stage = SWEEPING
-    return _sweep(t, room)
+cdef inline uint16_t _check_room(const taker* t, const mb_record* record) noexcept nogil:
+    """Of an order that may stay here."""
+    cdef const book* b = &t.place.orders
+    if mb_unlikely(b.count == b.capacity):
+        return MB_TOO_MANY_ORDERS
+    if mb_unlikely(record.order_type > MB_MARKET or t.display_lots) and b.free_special == 0:
+        return MB_TOO_MANY_ORDERS
+    return MB_NONE
 
 
-cdef matcher_status _count(taker* t, const mb_record* record, event_room* room) noexcept nogil:
-    """Fill-or-kill: add up the levels that match until they suffice. Nothing changes while this goes on."""
+cdef matcher_status _new_order(taker* t, const mb_record* record, const mb_terms_record* terms,
+                               event_room* room) noexcept nogil:
     cdef book* b = &t.place.orders
-    cdef const price_level* level
-    cdef int work = STEP_WORK
-    # Everything on a side fits 63 bits: max_quantity * max_orders is at most MB_MAX_MARKET_LOTS.
-    while t.counted_lots < t.open_lots:
-        level = &b.prices.levels[t.counted_level]
-        if level.key > t.limit_key:
-            # Also at the end of the side: level 0 has a key above all.
-            t.stage = IDLE
-            return _reject(record, t.sequence, MB_NOT_FILLABLE, room)
-        if work == 0:
-            return MORE
-        work -= 1
-        t.counted_lots += level.lots
-        t.counted_level = price_index_next(&b.prices, t.counted_level)
-    return _accept(t, room)
-
-
-cdef matcher_status _new_order(taker* t, const mb_record* record, event_room* room) noexcept nogil:
-    cdef book* b = &t.place.orders
-    cdef bint takes
+    cdef uint16_t reason
     t.order_id = t.sequence
     t.account = record.account
     t.side = <uint8_t>(record.side - 1)
@@ -201,25 +114,39 @@ cdef matcher_status _new_order(taker* t, const mb_record* record, event_room* ro
     t.open_lots = record.quantity_lots
     t.cumulative_lots = 0
     t.slot = 0
-    t.rests = record.time_in_force == MB_GTC
-    # Any price will do for a market order.
-    t.limit_key = price_key(t.side ^ 1, t.price) if record.order_type == MB_LIMIT else PRICE_KEY_MASK
-    takes = book_crosses(b, t.side ^ 1, t.limit_key)
+    # In a NEW_ORDER, its terms are where others name an order.
+    t.terms = terms_kept(record.order_id)
+    t.care = OWN if mb_unlikely(terms_self_trade(t.terms) != 0) else 0
+    t.display_lots = terms.display_lots if mb_unlikely(terms != NULL) else 0
+    t.rests = may_rest(record.time_in_force)
+    if t.rests or mb_unlikely(record.order_type > MB_MARKET):
+        reason = _check_room(t, record)
+        if mb_unlikely(reason != MB_NONE):
+            return taker_reject(record, t.sequence, reason, room)
+    if mb_likely(has_limit(record.order_type)):
+        taker_set_limit(t)
+        if mb_unlikely(not taker_in_band(t)):
+            return taker_reject(record, t.sequence, MB_PRICE_BAND, room)
+    else:
+        taker_set_market(t, record.hold, record.flags & MB_QUOTE_AMOUNT != 0)
+    if mb_unlikely(record.order_type > MB_MARKET):
+        return _wait(t, record, room)
+    taker_clamp(t)
     if mb_likely(t.rests):
-        if mb_unlikely(b.count == b.capacity):
-            return _reject(record, t.sequence, MB_TOO_MANY_ORDERS, room)
-        if not takes:
-            _rest(t, _event(t, room, MB_ACCEPTED), MB_RESTING | MB_LAST)
+        if not book_crosses(b, t.side ^ 1, t.limit_key):
+            taker_rest(t, taker_event(t, room, MB_ACCEPTED), MB_RESTING | MB_LAST)
             return DONE
         if record.flags & MB_POST_ONLY:
-            return _reject(record, t.sequence, MB_WOULD_TAKE, room)
+            return taker_reject(record, t.sequence, MB_WOULD_TAKE, room)
     elif record.time_in_force == MB_FOK:
-        t.counted_lots = 0
-        t.counted_level = b.prices.best[t.side ^ 1]
-        t.stage = COUNTING
-        return _count(t, record, room)
-    return _accept(t, room)
+        taker_count(t)
+        return taker_go_on(t, record, room)
+    taker_fill_in(t, taker_event(t, room, MB_ACCEPTED))
+    t.stage = SWEEPING
+    return taker_go_on(t, record, room)
 
+
+# ---- cancels and amends ----------------------------------------------------------------------------------
 
 cdef inline uint32_t _find(taker* t, uint64_t order_id) noexcept nogil:
     """The slot of the order, whose owner and side the events then carry, or 0."""
@@ -233,23 +160,51 @@ cdef inline uint32_t _find(taker* t, uint64_t order_id) noexcept nogil:
     return slot
 
 
+cdef inline bint _waits(const book* b, uint32_t slot) noexcept nogil:
+    return b.orders[slot].special != 0 and b.specials[b.orders[slot].special].state != SHOWS
+
+
 cdef matcher_status _cancel(taker* t, const mb_record* record, event_room* room) noexcept nogil:
     cdef book* b = &t.place.orders
     cdef uint32_t slot = _find(t, record.order_id)
     cdef mb_event* event
     if mb_unlikely(slot == 0):
-        return _reject(record, t.sequence, MB_UNKNOWN_ORDER, room)
-    event = _event(t, room, MB_CANCELED)
-    event.price_ticks = price_of(&b.prices.levels[b.orders[slot].level])
+        return taker_reject(record, t.sequence, MB_UNKNOWN_ORDER, room)
+    event = taker_event(t, room, MB_CANCELED)
+    event.reason = <uint16_t>record.cancel_reason if record.cancel_reason else MB_ON_REQUEST
     event.quantity_lots = b.orders[slot].leaves_lots
     event.cumulative_lots = b.orders[slot].cumulative_lots
-    event.level_lots = book_unqueue(b, slot)
-    event.flags = MB_LAST
+    if mb_unlikely(_waits(b, slot)):
+        event.side = b.specials[b.orders[slot].special].side + 1
+        event.price_ticks = b.specials[b.orders[slot].special].price
+        event.flags = MB_LAST
+        triggers_remove(&t.place.waiting, b, slot)
+    else:
+        event.quantity_lots += book_hidden(b, slot)
+        event.price_ticks = price_of(&b.prices.levels[b.orders[slot].level])
+        event.level_lots = book_unqueue(b, slot)
+        event.flags = MB_RESTING | MB_LAST
     book_free(b, slot)
     return DONE
 
 
-cdef inline uint16_t _check_amend(const taker* t, const mb_record* record) noexcept nogil:
+cdef inline bint _held(const taker* t, int64_t old_price, int64_t old_open, int64_t extra) noexcept nogil:
+    """Does what the order holds, and `extra`, cover what it is to hold? extra -1: whatever it is."""
+    cdef mb_amount now, then, unit
+    if extra == -1:
+        return True
+    if t.side == ASK:
+        unit = <mb_amount>t.place.rules.lot_units
+        now = unit * <mb_amount>old_open
+        then = unit * <mb_amount>t.open_lots
+    else:
+        now = <mb_amount>(old_price * old_open * t.place.rules.notional_units)
+        then = <mb_amount>(t.price * t.open_lots * t.place.rules.notional_units)
+    return then <= now or then - now <= <mb_amount>max(extra, 0)
+
+
+cdef inline uint16_t _check_amend(const taker* t, const mb_record* record, int64_t old_price, int64_t old_open,
+                                  bint check_holds) noexcept nogil:
     """Whether the order may become what the amend makes of it: t.price, t.open_lots, t.cumulative_lots."""
     cdef int64_t total = t.cumulative_lots + t.open_lots
     if mb_unlikely(t.open_lots <= 0):
@@ -259,83 +214,117 @@ cdef inline uint16_t _check_amend(const taker* t, const mb_record* record) noexc
         return MB_BAD_QUANTITY
     if mb_unlikely(not notional_fits(&t.place.rules, t.price, total)):
         return MB_NOTIONAL_OVERFLOW
+    if record.price_ticks and mb_unlikely(not taker_in_band(t)):
+        return MB_PRICE_BAND
+    if check_holds and mb_unlikely(not _held(t, old_price, old_open, record.hold)):
+        return MB_HOLD_EXCEEDED
     return MB_NONE
 
 
-cdef matcher_status _amend(taker* t, const mb_record* record, event_room* room) noexcept nogil:
+cdef void _amend_in_place(taker* t, int64_t less, mb_event* event) noexcept nogil:
+    """`less` lots less of it; hidden ones go first."""
+    cdef book* b = &t.place.orders
+    cdef int64_t hidden = book_hidden(b, t.slot), shown
+    if mb_unlikely(hidden != 0):
+        book_hide(b, t.slot, hidden - min(less, hidden))
+        less -= min(less, hidden)
+    shown = b.orders[t.slot].leaves_lots - less
+    event.level_lots = book_reduce(b, t.slot, shown)
+    event.previous_level_lots = event.level_lots - shown
+    event.flags = MB_RESTING | MB_LAST
+
+
+cdef matcher_status _amend(taker* t, const mb_record* record, bint check_holds, event_room* room) noexcept nogil:
     cdef book* b = &t.place.orders
     cdef uint32_t slot = _find(t, record.order_id)
-    cdef int64_t old_price, old_leaves, level_lots
+    cdef int64_t old_price, old_open
     cdef const order* o = &b.orders[slot]
     cdef uint16_t reason
     cdef mb_event* event
     if mb_unlikely(slot == 0):
-        return _reject(record, t.sequence, MB_UNKNOWN_ORDER, room)
+        return taker_reject(record, t.sequence, MB_UNKNOWN_ORDER, room)
+    if mb_unlikely(_waits(b, slot)):
+        return taker_reject(record, t.sequence, MB_CANNOT_AMEND, room)
     old_price = price_of(&b.prices.levels[o.level])
-    old_leaves = o.leaves_lots
+    old_open = o.leaves_lots + book_hidden(b, slot)
     t.cumulative_lots = o.cumulative_lots
     t.price = record.price_ticks if record.price_ticks else old_price
-    t.open_lots = old_leaves
+    t.open_lots = old_open
     if record.quantity_lots:
         t.open_lots = record.quantity_lots - (0 if record.flags & MB_TO_OPEN else t.cumulative_lots)
-    reason = _check_amend(t, record)
+    reason = _check_amend(t, record, old_price, old_open, check_holds)
     if mb_unlikely(reason != MB_NONE):
-        return _reject(record, t.sequence, reason, room)
-    event = _event(t, room, MB_AMENDED)
+        return taker_reject(record, t.sequence, reason, room)
+    event = taker_event(t, room, MB_AMENDED)
     event.previous_price_ticks = old_price
-    if t.price == old_price and t.open_lots <= old_leaves and not record.flags & MB_REQUEUE:
-        level_lots = book_reduce(b, slot, t.open_lots)
-        event.previous_level_lots = level_lots - t.open_lots
-        event.price_ticks = t.price
-        event.quantity_lots = t.cumulative_lots + t.open_lots
-        event.leaves_lots = t.open_lots
-        event.cumulative_lots = t.cumulative_lots
-        event.level_lots = level_lots
-        event.flags = MB_RESTING | MB_LAST
+    taker_fill_in(t, event)
+    if t.price == old_price and t.open_lots <= old_open and not record.flags & MB_REQUEUE:
+        _amend_in_place(t, old_open - t.open_lots, event)
         return DONE
     event.previous_level_lots = book_unqueue(b, slot)
-    t.limit_key = price_key(t.side ^ 1, t.price)
+    t.display_lots = b.specials[o.special].display_lots
+    if mb_unlikely(t.display_lots != 0):
+        book_hide(b, slot, 0)
+    taker_set_limit(t)
     if not book_crosses(b, t.side ^ 1, t.limit_key):
-        _rest(t, event, MB_RESTING | MB_LAST)
+        taker_rest(t, event, MB_RESTING | MB_LAST)
         return DONE
-    event.price_ticks = t.price
-    event.quantity_lots = t.cumulative_lots + t.open_lots
-    event.leaves_lots = t.open_lots
-    event.cumulative_lots = t.cumulative_lots
+    taker_clamp(t)
+    t.terms = o.terms
+    t.care = OWN if terms_self_trade(o.terms) else 0
     t.rests = True
     t.stage = SWEEPING
-    return _sweep(t, room)
+    return taker_go_on(t, record, room)
 
 
-cdef inline market* _market(const matcher* m, uint32_t number) noexcept nogil:
-    """The market with this number, or NULL."""
-    cdef uint32_t at = number * <uint32_t>2654435769 & m.table_mask
-    while mb_unlikely(m.table[at].number != number):
-        if m.table[at].number == 0:
-            return NULL
-        at = (at + 1) & m.table_mask
-    # An empty entry, which is what number 0 finds, has none.
-    return m.table[at].place
+# ---- one record ------------------------------------------------------------------------------------------
+
+cdef matcher_status _set_market(matcher* m, const mb_rules_record* record, uint64_t sequence,
+                                event_room* room) noexcept nogil:
+    cdef market_place* place = market_find(&m.markets, record.market)
+    cdef uint16_t reason
+    if place == NULL or not place.open:
+        return taker_reject(<const mb_record*>record, sequence, MB_UNKNOWN_MARKET, room)
+    reason = instrument_check_rules(&place.rules, record)
+    if reason != MB_NONE:
+        return taker_reject(<const mb_record*>record, sequence, reason, room)
+    market_apply_rules(place, record)
+    return DONE
 
 
 cdef matcher_status _begin(matcher* m, const mb_record* record, uint64_t sequence, event_room* room) noexcept nogil:
     cdef taker* t = &m.current
+    cdef const mb_terms_record* terms = NULL
     cdef uint16_t reason
+    if mb_unlikely(m.has_terms):
+        m.has_terms = False
+        if record.kind == MB_NEW_ORDER and record.market == m.terms.market:
+            terms = &m.terms
     if mb_unlikely(record.kind < MB_NEW_ORDER or record.kind > MB_AMEND_ORDER):
-        return _reject(record, sequence, MB_UNKNOWN_KIND, room)
-    t.place = _market(m, record.market)
+        if record.kind == MB_SET_MARKET:
+            return _set_market(m, <const mb_rules_record*>record, sequence, room)
+        if record.kind != MB_ORDER_TERMS:
+            return taker_reject(record, sequence, MB_UNKNOWN_KIND, room)
+        mb_copy_record(&m.terms, record)
+        m.has_terms = True
+        return DONE
+    t.place = market_find(&m.markets, record.market)
     if mb_unlikely(t.place == NULL or not t.place.open):
-        return _reject(record, sequence, MB_UNKNOWN_MARKET, room)
-    reason = validate_command(record, &t.place.rules)
+        return taker_reject(record, sequence, MB_UNKNOWN_MARKET, room)
+    reason = validate_command(record, terms, &t.place.rules, True)
     if mb_unlikely(reason != MB_NONE):
-        return _reject(record, sequence, reason, room)
+        return taker_reject(record, sequence, reason, room)
     t.sequence = sequence
     t.index = 0
+    t.triggered = False
+    t.banded = False
+    if mb_unlikely(t.place.banded):
+        taker_set_band(t)
     if record.kind == MB_NEW_ORDER:
-        return _new_order(t, record, room)
+        return _new_order(t, record, terms, room)
     if record.kind == MB_CANCEL_ORDER:
         return _cancel(t, record, room)
-    return _amend(t, record, room)
+    return _amend(t, record, m.check_holds, room)
 
 
 cdef matcher_status matcher_step(matcher* m, const mb_record* record, uint64_t sequence,
@@ -344,9 +333,7 @@ cdef matcher_status matcher_step(matcher* m, const mb_record* record, uint64_t s
         return FULL
     if mb_likely(m.current.stage == IDLE):
         return _begin(m, record, sequence, room)
-    if m.current.stage == COUNTING:
-        return _count(&m.current, record, room)
-    return _sweep(&m.current, room)
+    return taker_go_on(&m.current, record, room)
 
 
 # ---- batches ---------------------------------------------------------------------------------------------
@@ -358,16 +345,16 @@ cdef inline void _ahead(const matcher* m, const mb_record* bucket, const mb_reco
     A new order names none, and what is fetched for it is of no use; asking what kind each command is costs more,
     as no branch predictor knows.
     """
-    cdef const market* place = _market(m, bucket.market)
+    cdef const market_place* place = market_find(&m.markets, bucket.market)
     cdef const book* b
     cdef const order* o
     if mb_likely(place != NULL):
         mb_prefetch(book_bucket(&place.orders, bucket.order_id))
-    place = _market(m, slot.market)
+    place = market_find(&m.markets, slot.market)
     if mb_likely(place != NULL):
         b = &place.orders
         mb_prefetch(&b.orders[book_bucket(b, slot.order_id)[0]])
-    place = _market(m, links.market)
+    place = market_find(&m.markets, links.market)
     if mb_likely(place != NULL):
         b = &place.orders
         o = &b.orders[book_bucket(b, links.order_id)[0]]
@@ -376,180 +363,45 @@ cdef inline void _ahead(const matcher* m, const mb_record* bucket, const mb_reco
         mb_prefetch(&b.prices.levels[o.level])
 
 
-# ---- markets ---------------------------------------------------------------------------------------------
-
-cdef market* _prepare(matcher* m, uint32_t number, uint32_t max_orders) except NULL:
-    """A market whose book is allocated, not open yet. Raises BadArgument if it exists, MemoryError."""
-    cdef market* place
-    if number == 0 or _market(m, number) != NULL:
-        raise BadArgument(f"no new market can have this number: market={number}")
-    if 4 * (m.count + 1) > m.table_mask + 1:
-        _grow(m)
-    place = <market*>calloc(1, sizeof(market))
-    if place == NULL:
-        raise MemoryError
-    try:
-        book_create(&place.orders, max_orders)
-    except BaseException:
-        free(place)
-        raise
-    place.number = number
-    m.markets[m.count] = place
-    _enter(m, place)
-    m.count += 1
-    return place
-
-
-cdef void _enter(matcher* m, market* place) noexcept nogil:
-    cdef uint32_t at = place.number * <uint32_t>2654435769 & m.table_mask
-    while m.table[at].number:
-        at = (at + 1) & m.table_mask
-    m.table[at].number = place.number
-    m.table[at].place = place
-
-
-cdef int _grow(matcher* m) except -1:
-    """Room for twice as many markets."""
-    cdef uint32_t size = 2 * (m.table_mask + 1), i
-    cdef market** markets = <market**>calloc(size // 4, sizeof(market*))
-    cdef market_entry* table = <market_entry*>calloc(size, sizeof(market_entry))
-    if markets == NULL or table == NULL:
-        free(markets)
-        free(table)
-        raise MemoryError
-    for i in range(m.count):
-        markets[i] = m.markets[i]
-    free(m.markets)
-    free(m.table)
-    m.markets = markets
-    m.table = table
-    m.table_mask = size - 1
-    for i in range(m.count):
-        _enter(m, m.markets[i])
-    return 0
-
-
-cdef int _create(matcher* m) except -1:
-    memset(m, 0, sizeof(matcher))
-    m.table_mask = 7
-    return _grow(m)
-
-
-cdef void _destroy(matcher* m) noexcept:
-    cdef uint32_t i
-    for i in range(m.count):
-        book_destroy(&m.markets[i].orders)
-        free(m.markets[i])
-    free(m.markets)
-    free(m.table)
-    memset(m, 0, sizeof(matcher))
-
-
-cdef bint _open(market* place, const mb_market_record* record) noexcept nogil:
-    """Give a prepared market its rules; False if it is open already, or its book too small for them."""
-    if place.open or instrument_check(record) != MB_NONE or record.max_orders > place.orders.capacity:
-        return False
-    instrument_from_record(&place.rules, record)
-    place.open = True
-    return True
-
-
-cdef market* _known(matcher* m, number) except NULL:
-    cdef market* place = _market(m, number)
-    if place == NULL:
-        raise BadArgument(f"no such market: market={number}")
-    return place
-
-
-cdef object _hash(matcher* m, number):
-    """The hash of one market's book; or of all of them: mix(mix(h, market), hash) by rising number, from h = 0."""
-    if number is not None:
-        return book_hash(&_known(m, number).orders)
-    state = 0
-    for each in _numbers(m):
-        for word in (each, book_hash(&_known(m, each).orders)):
-            state = (state ^ word) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
-            state ^= state >> 32
-    return state
-
-
-cdef list _numbers(matcher* m):
-    """The numbers of the open markets, rising."""
-    return sorted([m.markets[i].number for i in range(m.count) if m.markets[i].open])
-
-
-cdef object _check_all(matcher* m):
-    cdef uint32_t i
-    cdef int failed
-    if m.current.stage != IDLE:
-        raise BadArgument("a command is under way: go on with it first")
-    for i in range(m.count):
-        failed = book_validate(&m.markets[i].orders)
-        if failed:
-            raise AssertionError(f"book is broken: market={m.markets[i].number}, invariant={failed}")
-
-
-cdef size_t _memory(const market* place) noexcept:
-    return sizeof(market) + book_memory(&place.orders)
-
-
-cdef object _depth(book* b, uint32_t side, Py_ssize_t levels):
-    found = []
-    cdef uint32_t number = b.prices.best[side]
-    while number and len(found) < levels:
-        found.append((price_of(&b.prices.levels[number]), b.prices.levels[number].lots))
-        number = price_index_next(&b.prices, number)
-    return np.array(found, LEVEL)
-
-
-cdef object _orders(book* b):
-    found = []
-    cdef uint32_t side, number, slot
-    cdef const order* o
-    for side in range(2):
-        number = b.prices.best[side]
-        while number:
-            slot = b.prices.levels[number].first
-            while slot:
-                o = &b.orders[slot]
-                found.append((o.order_id, price_of(&b.prices.levels[number]), o.leaves_lots, o.cumulative_lots,
-                              o.account, side + 1))
-                slot = o.next
-            number = price_index_next(&b.prices, number)
-    return np.array(found, ORDER)
-
-
 # ---- Python ----------------------------------------------------------------------------------------------
 
 cdef class Matcher:
     """Books without processes: commands in, events out, whole arrays at a time.
 
-    `markets` are MARKET_RECORDs (see core.instrument.market_record). One thread at a time.
+    `markets` are MARKET_RECORDs (see core.instrument.market_record). max_specials: how many orders of a market can be
+    icebergs or wait for a trigger at a time (by default all, up to 65,536). check_holds: refuse amends that their
+    `hold` does not cover, as the live matcher does. One thread at a time.
     """
 
     def __cinit__(self):
-        _create(&self.core)
+        memset(&self.core, 0, sizeof(matcher))
+        markets_create(&self.core.markets)
 
-    def __init__(self, markets=()):
+    def __init__(self, markets=(), *, max_specials=None, check_holds=False):
+        self.core.check_holds = check_holds
         for record in markets:
-            self.add_market(record)
+            self.add_market(record, max_specials=max_specials)
 
     def __dealloc__(self):
-        _destroy(&self.core)
+        markets_destroy(&self.core.markets)
 
-    def add_market(self, record):
+    def add_market(self, record, *, max_specials=None):
         """Open one more market. Raises BadArgument for a bad definition or a number that is taken."""
         cdef const uint8_t[::1] view = _bytes(np.array([record], MARKET_RECORD), MARKET_RECORD, "record")
         cdef const mb_market_record* definition = <const mb_market_record*>&view[0]
         if instrument_check(definition) != MB_NONE:
             raise BadArgument(f"not a market that can be run: {record}")
-        _open(_prepare(&self.core, definition.market, definition.max_orders), definition)
+        market_open(market_prepare(&self.core.markets, definition.market, definition.max_orders, max_specials),
+                    definition)
 
     def process(self, commands, out=None):
         """The events of `commands`, in order.
 
-        commands: one-dimensional, contiguous array of COMMAND. A command's sequence is its order's id; 0 means
-        "one more than the last". The fields that a sequencer stamps, but for it, are ignored.
+        commands: one-dimensional, contiguous array of COMMAND: orders, cancels, amends; ORDER_TERMS right before the
+        order that they are of; SET_MARKET. A command's sequence is its order's id; 0 means "one more than the last".
+        Of the fields that a sequencer stamps, the time counts for expiry, and of an order its fee rates, and if it
+        is a market order its bound (price_ticks; 0: none) and budget (hold; 0: none); of a cancel its reason.
+        What only a sequencer decides (who may, states, balances) is not asked.
         out: array of EVENT to fill. The result is the part of it that was filled, and `consumed` says how many
         commands are complete. If that is not all of them, call again with the rest, beginning with the
         command that was interrupted. Without `out` the result is a new array of all events.
@@ -579,28 +431,41 @@ cdef class Matcher:
     @property
     def markets(self):
         """The numbers of the markets, rising."""
-        return _numbers(&self.core)
+        return market_numbers(&self.core.markets)
 
     def state_hash(self, market=None):
-        """64-bit hash of one market's book, or of all: iteration order counts, memory layout does not."""
-        return _hash(&self.core, market)
+        """64-bit hash of one market, or of all: iteration order counts, memory layout does not."""
+        return markets_hash(&self.core.markets, market)
 
     def validate(self):
         """Check every invariant of every book. Raises AssertionError; BadArgument if a command is under way."""
         _check_all(&self.core)
 
-    def depth(self, market, levels=10):
-        """(bids, asks): arrays of up to `levels` LEVELs (price_ticks, quantity_lots), best first."""
-        cdef book* b = &_known(&self.core, market).orders
-        return _depth(b, BID, levels), _depth(b, ASK, levels)
+    def depth(self, market, levels=10, *, hidden=False):
+        """(bids, asks): arrays of up to `levels` LEVELs (price_ticks, quantity_lots), best first.
+
+        Quantity is what is shown, as market data has it; hidden=True: with what icebergs hide.
+        """
+        return _depth(market_known(&self.core.markets, market), levels, hidden)
 
     def orders(self, market):
-        """All resting orders as an array of ORDER: bids from the best on, then asks, in queue order."""
-        return _orders(&_known(&self.core, market).orders)
+        """All resting orders as an array of ORDER: bids from the best on, then asks, in queue order.
+
+        leaves_lots is all that is open of an order, hidden_lots the part of it that is not shown.
+        """
+        return market_orders(market_known(&self.core.markets, market))
+
+    def waiting(self, market):
+        """All orders that wait for a trigger as an array of WAITING, by order id."""
+        return market_waiting(market_known(&self.core.markets, market))
+
+    def last_price(self, market):
+        """The last price in ticks: of the latest trade, or a reference set since; None until there is one."""
+        return market_known(&self.core.markets, market).waiting.last_price or None
 
     def memory(self, market):
         """Bytes of a market, all in: fixed when it is added."""
-        return _memory(_known(&self.core, market))
+        return market_memory(market_known(&self.core.markets, market))
 
 
 cdef Py_ssize_t _fill(Matcher self, const uint8_t[::1] view, Py_ssize_t count, Py_ssize_t first, out) except -1:
@@ -668,6 +533,16 @@ cdef Py_ssize_t _run(matcher* m, const mb_record* records, Py_ssize_t first, Py_
     return i
 
 
+cdef tuple _depth(const market_place* place, levels, hidden):
+    return market_depth(place, BID, levels, hidden), market_depth(place, ASK, levels, hidden)
+
+
+cdef object _check_all(matcher* m):
+    if m.current.stage != IDLE:
+        raise BadArgument("a command is under way: go on with it first")
+    return markets_validate(&m.markets)
+
+
 cdef object _bytes(array, dtype, name):
     """`array` as bytes, if it is what we can read and write in place."""
     if not isinstance(array, np.ndarray) or array.dtype != dtype:
@@ -720,16 +595,17 @@ cdef int64_t _poll(void* state) noexcept nogil:
 
 cdef inline matcher_status _live(matcher_agent* a, const mb_record* record, event_room* room) noexcept nogil:
     """One log record, if it concerns this matcher."""
-    cdef market* place
+    cdef market_place* place
     if record.reject != 0:
         return DONE
-    if MB_NEW_ORDER <= record.kind <= MB_AMEND_ORDER:
-        if _market(&a.core, record.market) == NULL:
+    if MB_NEW_ORDER <= record.kind <= MB_AMEND_ORDER or record.kind == MB_ORDER_TERMS \
+            or record.kind == MB_SET_MARKET:
+        if market_find(&a.core.markets, record.market) == NULL:
             return DONE
         return matcher_step(&a.core, record, record.sequence, room)
     if record.kind == MB_ADD_MARKET:
-        place = _market(&a.core, record.market)
-        if place != NULL and not _open(place, <const mb_market_record*>record):
+        place = market_find(&a.core.markets, record.market)
+        if place != NULL and not market_open(place, <const mb_market_record*>record):
             a.refused_markets += 1
     return DONE
 
@@ -742,7 +618,9 @@ cdef class MatcherAgent(Agent):
     """
 
     def __cinit__(self):
-        _create(&self.state.core)
+        memset(&self.state, 0, sizeof(matcher_agent))
+        markets_create(&self.state.core.markets)
+        self.state.core.check_holds = True
 
     def __init__(self, Ring log not None, uint32_t reader_index, Ring events not None, *, name="matcher"):
         if reader_index >= log.ring.header.readers:
@@ -756,11 +634,14 @@ cdef class MatcherAgent(Agent):
         self.c_agent.state = &self.state
 
     def __dealloc__(self):
-        _destroy(&self.state.core)
+        markets_destroy(&self.state.core.markets)
 
-    def prepare_market(self, uint32_t market, uint32_t max_orders):
-        """Allocate the book of a market of ours, for up to `max_orders`. Not while the loop runs."""
-        _prepare(&self.state.core, market, max_orders)
+    def prepare_market(self, uint32_t market, uint32_t max_orders, max_specials=None):
+        """Allocate the book of a market of ours, for up to `max_orders`. Not while the loop runs.
+
+        max_specials: how many of them can be icebergs or wait for a trigger (by default all, up to 65,536).
+        """
+        market_prepare(&self.state.core.markets, market, max_orders, max_specials)
 
     @property
     def position(self):
@@ -775,7 +656,7 @@ cdef class MatcherAgent(Agent):
     @property
     def markets(self):
         """The numbers of the open markets, rising."""
-        return _numbers(&self.state.core)
+        return market_numbers(&self.state.core.markets)
 
     @property
     def refused_markets(self):
@@ -783,12 +664,12 @@ cdef class MatcherAgent(Agent):
         return self.state.refused_markets
 
     def orders_count(self, market):
-        """Resting orders of a market."""
-        return _known(&self.state.core, market).orders.count
+        """Open orders of a market, those that wait included."""
+        return market_known(&self.state.core.markets, market).orders.count
 
     def state_hash(self, market=None):
         """As Matcher.state_hash(). Not while the loop runs on another thread."""
-        return _hash(&self.state.core, market)
+        return markets_hash(&self.state.core.markets, market)
 
     def validate(self):
         """As Matcher.validate()."""
@@ -796,8 +677,16 @@ cdef class MatcherAgent(Agent):
 
     def orders(self, market):
         """As Matcher.orders()."""
-        return _orders(&_known(&self.state.core, market).orders)
+        return market_orders(market_known(&self.state.core.markets, market))
+
+    def waiting(self, market):
+        """As Matcher.waiting()."""
+        return market_waiting(market_known(&self.state.core.markets, market))
+
+    def last_price(self, market):
+        """As Matcher.last_price()."""
+        return market_known(&self.state.core.markets, market).waiting.last_price or None
 
     def memory(self, market):
         """As Matcher.memory()."""
-        return _memory(_known(&self.state.core, market))
+        return market_memory(market_known(&self.state.core.markets, market))

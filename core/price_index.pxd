@@ -1,10 +1,13 @@
-"""The price levels of one market, both sides, in order: found, made and removed in constant time.
+"""The price levels of one market, in order: found, made and removed in constant time.
 
-An ordered map (side, price) -> level for any prices of 0..2^40 - 1, best price first on both sides: the
-highest bid, the lowest ask. It knows nothing of orders; the book and market depth both stand on it.
+An ordered map (side, price) -> level for any prices of 0..2^40 - 1, best price first on every side: the
+highest bid, the lowest ask. It knows nothing of orders; the book, the orders that wait for a price (triggers.pxd)
+and market depth stand on it. All sides share one slab: an order that waits for a price takes the level that it
+will not need on the book.
 
-    key      price for asks, price ^ (2^40 - 1) for bids: so the best level of a side always has its smallest
-             key, and one code path serves both sides
+    side     0 bids, 1 asks; 2 and 4 begin with the highest price, as bids do, 3 and 5 with the lowest
+    key      price for odd sides, price ^ (2^40 - 1) for even ones: so the best level of a side always has its
+             smallest key, and one code path serves all sides
     tree     a radix tree of fanout 16 for each side, four bits of the key a step. Nodes that would have one
              child only are left out (path compression), so a tree of n levels has at most n - 1 nodes,
              whatever the prices are, and a lookup takes at most 10 steps, 2 to 4 in a dense book
@@ -31,6 +34,7 @@ cdef enum:
     PRICE_INDEX_MAX_LEVELS = (1 << 27) - 2
     BID = 0
     ASK = 1
+    PRICE_SIDES = 6
 
 ctypedef struct price_level:
     uint64_t key
@@ -38,7 +42,7 @@ ctypedef struct price_level:
     uint32_t first          # the caller's: 0 when the level is made
     uint32_t last           # the caller's: 0 when the level is made
     uint32_t parent         # node, 0 = it is the only level of its side
-    uint32_t side           # BID or ASK
+    uint32_t side
 
 ctypedef struct price_node:
     uint32_t child[16]
@@ -54,16 +58,16 @@ ctypedef struct price_index:
     price_level* levels     # [0] is "none", with a key above all others
     price_node* nodes       # [0] is not used
     price_meta* metas
-    uint32_t root[2]
-    uint32_t best[2]
+    uint32_t root[6]
+    uint32_t best[6]
     uint32_t free_level     # chained through `first`
     uint32_t free_node
-    uint32_t count          # levels in use, both sides
+    uint32_t count          # levels in use, all sides
     uint32_t capacity
     void* arena
     size_t arena_bytes
 
-# Map the memory for `capacity` levels (both sides together). Raises BadArgument, MemoryError.
+# Map the memory for `capacity` levels (all sides together). Raises BadArgument, MemoryError.
 cdef int price_index_create(price_index* index, uint32_t capacity) except -1
 cdef void price_index_destroy(price_index* index) noexcept nogil
 # 0, or the number of the first broken invariant (see price_index.pyx). Slow; for tests.
@@ -82,7 +86,7 @@ cdef extern from * nogil:
 
 cdef inline uint64_t price_key(uint32_t side, int64_t price) noexcept nogil:
     """The key of a price; it is its own inverse. A smaller key is a better price of that side."""
-    return <uint64_t>price ^ ((<uint64_t>side - 1) & PRICE_KEY_MASK)
+    return <uint64_t>price ^ ((<uint64_t>(side & 1) - 1) & PRICE_KEY_MASK)
 
 
 cdef inline int64_t price_of(const price_level* level) noexcept nogil:

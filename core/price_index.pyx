@@ -24,8 +24,8 @@ cdef int price_index_create(price_index* index, uint32_t capacity) except -1:
     index.metas = <price_meta*>(index.levels + rows)
     index.capacity = capacity
     index.count = 0
-    index.root[BID] = index.root[ASK] = 0
-    index.best[BID] = index.best[ASK] = 0
+    for i in range(<uint32_t>PRICE_SIDES):
+        index.root[i] = index.best[i] = 0
     index.levels[0].key = <uint64_t>-1
     index.free_level = index.free_node = 1
     for i in range(1, capacity):
@@ -80,7 +80,7 @@ cdef int price_index_validate(const price_index* index) noexcept nogil:
     """0, or: 1 parent, 2 shift, 3 too few children, 4 bitmap, 5 level, 6 prefix, 7 best, 8 order, 9 counts."""
     cdef uint32_t side, level, below, levels = 0, nodes = 0, seen = 0, free_nodes = 0, free_levels = 0
     cdef int failed
-    for side in range(2):
+    for side in range(<uint32_t>PRICE_SIDES):
         if index.root[side]:
             failed = _validate_child(index, side, 0, 0, index.root[side], &levels, &nodes)
             if failed:
@@ -109,7 +109,7 @@ cdef int price_index_validate(const price_index* index) noexcept nogil:
 
 
 cdef class PriceIndex:
-    """A price index of its own, for tests and exploration. Sides are 0 (bids) and 1 (asks); levels are numbers.
+    """A price index of its own, for tests and exploration. Sides are 0 (bids), 1 (asks), 2 to 5; levels are numbers.
 
     Not for hot code, which uses the functions of price_index.pxd on a C struct.
     """
@@ -185,6 +185,6 @@ cdef class PriceIndex:
 
 
 cdef int _check(side, price) except -1:
-    if side not in (0, 1) or not 0 <= price < 1 << 40:
+    if not 0 <= side < PRICE_SIDES or not 0 <= price < 1 << 40:
         raise BadArgument(f"no such side or price: side={side}, price={price}")
     return 0

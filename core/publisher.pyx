@@ -133,7 +133,7 @@ cdef void _tell_refused(publisher* p, const mb_record* record, const mb_event* e
     report.index = event.index
     report.command_position = record.session_position
     if MB_NEW_ORDER <= record.kind <= MB_AMEND_ORDER:
-        report.order_id = record.order_id
+        report.order_id = record.sequence if record.kind == MB_NEW_ORDER else record.order_id
         report.price_ticks = record.price_ticks
         report.quantity_lots = record.quantity_lots
         report.account = record.account
@@ -324,7 +324,7 @@ cdef void _begin_record(publisher* p, const mb_record* record) noexcept nogil:
     if record.reject != MB_NONE:
         return
     if record.kind == MB_NEW_ORDER:
-        order = orders_add(&p.orders, record.order_id, record.account, record.client_order_id, False)
+        order = orders_add(&p.orders, record.sequence, record.account, record.client_order_id, False)
         order.market = record.market
         order.session = record.session
         order.side = record.side

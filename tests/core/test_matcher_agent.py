@@ -71,7 +71,7 @@ def rig() -> Rig:
 
 def expected(batch: NDArray[Any]) -> tuple[bytes, int]:
     """The events of a Matcher for a batch that begins after the two definitions, and its hash."""
-    matcher = Matcher([definition(market) for market in MARKETS])
+    matcher = Matcher([definition(market) for market in MARKETS], check_holds=True)
     batch = batch.copy()
     batch["sequence"] = 3 + np.arange(len(batch))
     return matcher.process(batch).tobytes(), matcher.state_hash()
@@ -86,6 +86,29 @@ def test_live_and_in_process_give_the_same_bytes_and_state(rig: Rig, seed: int) 
     assert (np.concatenate(events).tobytes(), rig.agent.state_hash()) == expected(batch)
     assert rig.agent.position == 2 + len(batch)
     rig.agent.validate()
+
+
+def test_it_follows_terms_rules_and_everything_that_orders_can_have(rig: Rig, seed: int) -> None:
+    batch = Flow(seed, middle=1000, width=40, markets=(*MARKETS, 9), noise=0).take_rich(3000)
+    mine = batch[np.isin(batch["market"], MARKETS)]
+    valid = mine[~((mine["kind"] == Kind.SET_MARKET) & is_bad_rule(mine))]
+    events = []
+    for part in np.array_split(valid, 17):
+        rig.append(part)
+        events.append(rig.settle())
+    assert (np.concatenate(events).tobytes(), rig.agent.state_hash()) == expected(valid)
+    assert len(rig.agent.waiting(1)) > 0
+    assert rig.agent.last_price(1)
+    rig.agent.validate()
+
+
+def is_bad_rule(records: NDArray[Any]) -> Any:
+    """A sequencer refuses such records; rejecting them is what Matcher.process() does."""
+    found = []
+    for record in records:
+        matcher = Matcher([definition(market) for market in MARKETS])
+        found.append(len(matcher.process(np.array([record]))) != 0)
+    return np.array(found)
 
 
 def test_a_full_event_ring_stops_it_in_the_middle_of_a_sweep_and_it_goes_on_later() -> None:

@@ -43,6 +43,71 @@ def test_random_streams_give_the_reference_s_events_and_state(shape: str, seed: 
         fast.validate()
 
 
+def compare(fast: Matcher, slow: ReferenceMatcher, batch: NDArray[Any]) -> None:
+    """Both process the batch; the first event that differs is named."""
+    expected = [event for command in batch for event in slow.process(command)]
+    found = as_tuples(fast.process(batch))
+    for place, (one, other) in enumerate(zip(found, expected, strict=False)):
+        named = {n: (a, b) for n, a, b in zip(FIELDS, one, other, strict=True) if a != b}
+        assert not named, (place, dict(zip(FIELDS, other, strict=True)), named)
+    assert len(found) == len(expected)
+    fast.validate()
+    assert fast.state_hash() == slow.state_hash()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("check_holds", [False, True])
+def test_streams_of_everything_give_the_reference_s_events_and_state(
+    shape: str, check_holds: bool, seed: int
+) -> None:
+    flow = Flow(seed, **SHAPES[shape], noise=0.01)
+    definitions = markets(
+        1, notional_units=1 if shape in ("wide", "at the top") else 3, lot_units=7
+    )
+    fast = Matcher(definitions, max_specials=60, check_holds=check_holds)
+    slow = ReferenceMatcher(definitions, max_specials=60, check_holds=check_holds)
+    for block in range(40):
+        compare(fast, slow, flow.take_rich(100, first_sequence=block * 100 + 1))
+
+
+def test_streams_of_everything_in_markets_with_steps_agree(seed: int) -> None:
+    flow = Flow(seed, middle=2000, width=300, markets=(1, 2), noise=0.01)
+    definitions = [
+        *markets(1, price_step_ticks=5, quantity_step_lots=2, min_quantity_lots=4),
+        *markets(2, max_price_ticks=2100, notional_units=1000, max_orders=30),
+    ]
+    fast = Matcher(definitions, max_specials=30)
+    slow = ReferenceMatcher(definitions, max_specials=30)
+    for block in range(40):
+        compare(fast, slow, flow.take_rich(100, first_sequence=block * 100 + 1))
+
+
+@pytest.mark.parametrize("room", [1, 2, 5])
+def test_events_of_everything_are_the_same_bytes_however_small_the_room_is(
+    room: int, seed: int
+) -> None:
+    batch = Flow(seed, middle=1000, width=30).take_rich(3000)
+    whole, cut = Matcher(markets(1)), Matcher(markets(1))
+    expected = whole.process(batch)
+    out = np.empty(room, EVENT)
+    events = bytearray()
+    done = 0
+    while done < len(batch):
+        part = cut.process(batch[done:], out)
+        events += part.tobytes()
+        done += cut.consumed
+    assert bytes(events) == expected.tobytes()
+    assert cut.state_hash() == whole.state_hash()
+    cut.validate()
+
+
+def test_each_record_with_events_has_one_last_event_and_it_is_the_last(seed: int) -> None:
+    events = Matcher(markets(1)).process(Flow(seed, middle=1000, width=30).take_rich(5000))
+    last = (events["flags"] & 1) != 0
+    ends = np.append(events["sequence"][1:] != events["sequence"][:-1], True)
+    assert (last == ends).all()
+
+
 def test_steps_minimums_and_several_markets_agree_too(seed: int) -> None:
     flow = Flow(seed, middle=500, width=60, markets=(1, 7, 4_000_000_000))
     definitions = [

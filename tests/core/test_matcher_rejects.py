@@ -10,7 +10,7 @@ from matchbox.core.instrument import market_record
 from matchbox.core.matcher import Matcher
 from matchbox.shm.reasons import Reason
 from matchbox.shm.records import EventFlag, EventKind, Flag, Kind
-from tests.core.flows import amend, cancel, commands, new
+from tests.core.flows import amend, cancel, commands, new, rules, terms, waiting
 
 MARKET = {
     "max_orders": 10,
@@ -23,6 +23,8 @@ MARKET = {
 }
 ORDER = new("buy", 10, 100)
 MARKETABLE = new("buy", 10, None, "IOC")
+STOP = waiting("stop_loss", "buy", 10, None, 300)
+STOP_LIMIT = waiting("stop_loss", "buy", 10, 305, 300)
 CANCEL = cancel(1)
 AMEND = amend(1, 105, 8)
 
@@ -39,15 +41,25 @@ BROKEN: dict[str, tuple[dict[str, Any], Reason]] = {
     "side unknown in a cancel": (CANCEL | {"side": 3}, Reason.BAD_SIDE),
     "side unknown in an amend": (AMEND | {"side": 255}, Reason.BAD_SIDE),
     "order type zero": (ORDER | {"order_type": 0}, Reason.BAD_ORDER_TYPE),
-    "order type unknown": (ORDER | {"order_type": 3}, Reason.BAD_ORDER_TYPE),
+    "order type unknown": (ORDER | {"order_type": 7}, Reason.BAD_ORDER_TYPE),
     "order type in a cancel": (CANCEL | {"order_type": 1}, Reason.BAD_ORDER_TYPE),
     "order type in an amend": (AMEND | {"order_type": 1}, Reason.BAD_ORDER_TYPE),
     "time in force zero": (ORDER | {"time_in_force": 0}, Reason.BAD_TIME_IN_FORCE),
-    "time in force unknown": (ORDER | {"time_in_force": 4}, Reason.BAD_TIME_IN_FORCE),
+    "time in force unknown": (ORDER | {"time_in_force": 5}, Reason.BAD_TIME_IN_FORCE),
     "market order GTC": (MARKETABLE | {"time_in_force": 1}, Reason.BAD_TIME_IN_FORCE),
     "time in force in a cancel": (CANCEL | {"time_in_force": 1}, Reason.BAD_TIME_IN_FORCE),
     "time in force in an amend": (AMEND | {"time_in_force": 1}, Reason.BAD_TIME_IN_FORCE),
-    "flag unknown": (ORDER | {"flags": 8}, Reason.BAD_FLAGS),
+    "stop market order FOK": (STOP | {"time_in_force": 3}, Reason.BAD_TIME_IN_FORCE),
+    "stop market order GTC": (STOP | {"time_in_force": 1}, Reason.BAD_TIME_IN_FORCE),
+    "flag unknown": (ORDER | {"flags": 16}, Reason.BAD_FLAGS),
+    "quote amount of a limit order": (ORDER | {"flags": 8}, Reason.BAD_FLAGS),
+    "quote amount and FOK": (
+        MARKETABLE | {"flags": 8, "time_in_force": 3},
+        Reason.BAD_FLAGS,
+    ),
+    "quote amount with a trigger": (STOP | {"flags": 8}, Reason.BAD_FLAGS),
+    "post-only with a trigger": (STOP_LIMIT | {"flags": Flag.POST_ONLY}, Reason.BAD_FLAGS),
+    "self-trade mode unknown": (ORDER | {"self_trade": 5}, Reason.BAD_SELF_TRADE),
     "flag of an amend": (ORDER | {"flags": Flag.TO_OPEN}, Reason.BAD_FLAGS),
     "post-only and IOC": (
         new("buy", 10, 100, "IOC", flags=Flag.POST_ONLY),
@@ -63,7 +75,11 @@ BROKEN: dict[str, tuple[dict[str, Any], Reason]] = {
     "price lowest": (ORDER | {"price_ticks": -(2**63)}, Reason.BAD_PRICE),
     "price above the maximum": (ORDER | {"price_ticks": 1_000_005}, Reason.BAD_PRICE),
     "price highest": (ORDER | {"price_ticks": 2**63 - 1}, Reason.BAD_PRICE),
-    "price of a market order": (MARKETABLE | {"price_ticks": 100}, Reason.BAD_PRICE),
+    "bound of a market order negative": (MARKETABLE | {"price_ticks": -1}, Reason.BAD_PRICE),
+    "bound of a market order above the maximum": (
+        MARKETABLE | {"price_ticks": 1_000_001},
+        Reason.BAD_PRICE,
+    ),
     "price in a cancel": (CANCEL | {"price_ticks": 100}, Reason.BAD_PRICE),
     "price negative in an amend": (AMEND | {"price_ticks": -5}, Reason.BAD_PRICE),
     "price off tick": (ORDER | {"price_ticks": 101}, Reason.PRICE_OFF_TICK),
@@ -79,7 +95,22 @@ BROKEN: dict[str, tuple[dict[str, Any], Reason]] = {
     "quantity off lot in an amend": (AMEND | {"quantity_lots": 7}, Reason.QUANTITY_OFF_LOT),
     "notional overflow": (new("buy", 10_000, 1_000_000), Reason.NOTIONAL_OVERFLOW),
     "notional overflow in an amend": (amend(1, 1_000_000, 10_000), Reason.NOTIONAL_OVERFLOW),
-    "trigger price": (ORDER | {"trigger_ticks": 5}, Reason.BAD_FIELD),
+    "quote amount zero": (
+        MARKETABLE | {"flags": 8, "quantity_lots": 0},
+        Reason.BAD_QUANTITY,
+    ),
+    "quote amount above all there is": (
+        MARKETABLE | {"flags": 8, "quantity_lots": 2**62 + 1},
+        Reason.BAD_QUANTITY,
+    ),
+    "trigger price": (ORDER | {"trigger_ticks": 5}, Reason.BAD_TRIGGER),
+    "trailing distance": (ORDER | {"trailing_bips": 5}, Reason.BAD_TRIGGER),
+    "no trigger price": (STOP | {"trigger_ticks": 0}, Reason.BAD_TRIGGER),
+    "trigger price negative": (STOP | {"trigger_ticks": -5}, Reason.BAD_TRIGGER),
+    "trigger price above the maximum": (STOP | {"trigger_ticks": 1_000_005}, Reason.BAD_TRIGGER),
+    "trigger price off tick": (STOP | {"trigger_ticks": 301}, Reason.PRICE_OFF_TICK),
+    "trailing distance above the maximum": (STOP | {"trailing_bips": 2001}, Reason.BAD_TRIGGER),
+    "GTD without a time": (ORDER | {"time_in_force": 4}, Reason.BAD_EXPIRY),
     "trigger price in a cancel": (CANCEL | {"trigger_ticks": -1}, Reason.BAD_FIELD),
     "reserved byte": (ORDER | {"reserved": 1}, Reason.BAD_FIELD),
     "reserved byte in an amend": (AMEND | {"reserved": 1}, Reason.BAD_FIELD),
@@ -144,6 +175,106 @@ def test_the_same_commands_unbroken_are_accepted(command: dict[str, Any]) -> Non
     assert event["kind"] != EventKind.REJECTED
 
 
+# The terms, the order after them, the code.
+BAD_TERMS: dict[str, tuple[dict[str, Any], dict[str, Any], Reason]] = {
+    "display negative": (terms(-2), ORDER, Reason.BAD_DISPLAY),
+    "display not below the quantity": (terms(10), ORDER, Reason.BAD_DISPLAY),
+    "display off lot": (terms(3), ORDER, Reason.BAD_DISPLAY),
+    "over 100 slices": (terms(2), ORDER | {"quantity_lots": 202}, Reason.BAD_DISPLAY),
+    "display of a market order": (terms(2), MARKETABLE, Reason.BAD_DISPLAY),
+    "display and IOC": (terms(2), ORDER | {"time_in_force": 2}, Reason.BAD_DISPLAY),
+    "a time without GTD": (terms(0, 99), ORDER, Reason.BAD_EXPIRY),
+    "GTD without a time in its terms": (terms(2), ORDER | {"time_in_force": 4}, Reason.BAD_EXPIRY),
+    "a time that is now": (
+        terms(0, 99),
+        ORDER | {"time_in_force": 4, "timestamp_ns": 99},
+        Reason.BAD_EXPIRY,
+    ),
+    "reserved byte of the terms": (terms(2, reserved=1), ORDER, Reason.BAD_FIELD),
+    "reserved words": (terms(2, reserved_words=(0, 0, 1)), ORDER, Reason.BAD_FIELD),
+    "reserved bytes": (terms(2, reserved_bytes=(0, 0, 0, 1)), ORDER, Reason.BAD_FIELD),
+    "reserved text": (terms(2, reserved_text=b"\0x"), ORDER, Reason.BAD_FIELD),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_TERMS)
+def test_broken_terms_refuse_their_order(fault: str) -> None:
+    before, order, reason = BAD_TERMS[fault]
+    matcher = a_book()
+    state = matcher.state_hash()
+    (event,) = matcher.process(commands(before, order))
+    assert Reason(int(event["reason"])).name == reason.name
+    assert event["order_id"] == event["sequence"] == 4
+    assert matcher.state_hash() == state
+
+
+@pytest.mark.parametrize(
+    ("before", "order"),
+    [
+        (terms(2), ORDER),
+        (terms(2), ORDER | {"quantity_lots": 200}),
+        (terms(2), STOP_LIMIT),
+        (terms(0, 99), ORDER | {"time_in_force": 4, "timestamp_ns": 98}),
+        (terms(), MARKETABLE),
+        (terms(0, 99, market=2), ORDER),
+    ],
+)
+def test_terms_that_go_with_their_order_are_accepted(
+    before: dict[str, Any], order: dict[str, Any]
+) -> None:
+    (event, *_) = a_book().process(commands(before, order))
+    assert event["kind"] == EventKind.ACCEPTED
+
+
+def test_terms_count_only_for_the_very_next_record() -> None:
+    matcher = a_book()
+    matcher.process(commands(terms(2), CANCEL, ORDER))
+    assert not matcher.orders(1)["hidden_lots"].any()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"state": 0},
+        {"state": 5},
+        {"amount": -1},
+        {"reference_ticks": 0},
+        {"reference_ticks": 1_000_001},
+        {"bands": (10_000, 0)},
+        {"protection_bips": 0},
+        {"protection_bips": 10_001},
+        {"rules": 2},
+        {"reserved": 1},
+        {"reserved_long": 1},
+        {"reserved_byte": 1},
+    ],
+)
+def test_a_rule_out_of_range_is_refused_and_changes_nothing(change: dict[str, Any]) -> None:
+    matcher = a_book()
+    state = matcher.state_hash()
+    (event,) = matcher.process(commands(rules(**change)))
+    assert (event["kind"], event["reason"]) == (EventKind.REJECTED, Reason.BAD_RULE)
+    assert matcher.state_hash() == state
+
+
+def test_rules_that_are_not_named_are_not_looked_at() -> None:
+    matcher = a_book()
+    record = {"kind": Kind.SET_MARKET, "state": 9, "amount": -1, "protection_bips": 0}
+    assert len(matcher.process(commands(record))) == 0
+    (event,) = matcher.process(commands(rules(amount=1, market=9)))
+    assert event["reason"] == Reason.UNKNOWN_MARKET
+
+
+def test_an_order_below_the_least_notional_is_refused() -> None:
+    matcher = a_book()
+    matcher.process(commands(rules(amount=100 * 10 * 2**40)))
+    small = new("buy", 8, 100)
+    by_amount = MARKETABLE | {"flags": 8, "quantity_lots": 1000 * 2**40 - 1}
+    events = matcher.process(commands(ORDER, small, by_amount, amend(1, 0, 4)))
+    reasons = [Reason.BELOW_MIN_NOTIONAL] * 2
+    assert events["reason"].tolist() == [0, *reasons, 0]
+
+
 def test_what_the_sequencer_stamps_is_ignored_in_a_command() -> None:
     stamped = {
         "timestamp_ns": 2**64 - 1,
@@ -152,7 +283,7 @@ def test_what_the_sequencer_stamps_is_ignored_in_a_command() -> None:
         "settled_lag": 7,
         "settled_index": 8,
         "reject": 9,
-        "order_id": 10,
+        "has_terms": 10,
         "hold": -11,
     }
     (event,) = a_book().process(commands(ORDER | stamped))

@@ -4,58 +4,15 @@ from typing import Any
 
 import pytest
 
-from matchbox.core.instrument import market_record
-from matchbox.core.matcher import Matcher
 from matchbox.shm.reasons import Reason
 from matchbox.shm.records import EventFlag, EventKind, Flag
-from tests.core.flows import amend, cancel, commands, new
-
-Event = dict[str, Any]
-
-
-def readable(event: Any) -> Event:
-    """The fields that are not zero; of the two names of shared bytes the one that fits."""
-    names = {name: name for name in event.dtype.names if name != "reserved"}
-    if event["kind"] == EventKind.AMENDED:
-        names["maker_leaves_lots"] = "previous_level_lots"
-        names["maker_cumulative_lots"] = "previous_price_ticks"
-    return {shown: int(event[name]) for name, shown in names.items() if event[name] != 0}
-
-
-class Exchange:
-    """One market; send() gives the events of one command as dicts, without what is zero."""
-
-    def __init__(self, **market: Any) -> None:
-        self.matcher = Matcher([market_record(1, **({"max_orders": 100} | market))])
-
-    def send(self, command: dict[str, Any]) -> list[Event]:
-        events = self.matcher.process(commands(command))
-        self.matcher.validate()
-        return [readable(event) for event in events]
-
-    def kinds(self, command: dict[str, Any]) -> list[str]:
-        return [EventKind(event["kind"]).name for event in self.send(command)]
-
-    def queue(self, price: int) -> list[int]:
-        orders = self.matcher.orders(1)
-        return [int(order["order_id"]) for order in orders if order["price_ticks"] == price]
-
-    def depth(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-        bids, asks = self.matcher.depth(1)
-        return bids.tolist(), asks.tolist()
+from tests.core.flows import amend, cancel, new
+from tests.core.market import Exchange, resting
 
 
 @pytest.fixture
 def exchange() -> Exchange:
     return Exchange()
-
-
-def resting(*levels: tuple[str, int, int]) -> Exchange:
-    """An exchange where orders 1, 2, ... rest: (side, quantity, price)."""
-    exchange = Exchange()
-    for side, quantity, price in levels:
-        assert exchange.kinds(new(side, quantity, price)) == ["ACCEPTED"]
-    return exchange
 
 
 # ---- new orders
@@ -218,9 +175,10 @@ def test_a_cancel_says_what_was_open_and_what_is_left_at_the_level() -> None:
             "cumulative_lots": 4,
             "level_lots": 2,
             "market": 1,
+            "reason": Reason.ON_REQUEST,
             "kind": EventKind.CANCELED,
             "side": 2,
-            "flags": EventFlag.LAST,
+            "flags": EventFlag.RESTING | EventFlag.LAST,
         }
     ]
 
@@ -377,7 +335,7 @@ def test_an_amended_order_keeps_its_id_account_and_fills() -> None:
     exchange.send(new("sell", 2, 99))
     exchange.send(amend(1, 98, 9, account=5))
     (order,) = exchange.matcher.orders(1)
-    assert order.tolist() == (1, 98, 7, 2, 0, 1)
+    assert order.tolist() == (1, 98, 7, 2, 0, 1, 0)
 
 
 # ---- state

@@ -1,0 +1,65 @@
+"""The markets of a matcher: each its rules, its book and its waiting orders; found by number.
+
+A market is prepared (its memory mapped) before the loop runs, and opens when its ADD_MARKET record comes. It never
+moves once it is prepared.
+"""
+
+from libc.stdint cimport int64_t, uint32_t
+from matchbox.core.book cimport book
+from matchbox.core.instrument cimport instrument
+from matchbox.core.triggers cimport triggers
+from matchbox.shm.records cimport mb_market_record, mb_rules_record
+
+cdef enum:
+    # Orders of a market that can be special (icebergs, orders that wait) unless said otherwise.
+    MAX_SPECIALS = 65536
+
+ctypedef struct market:
+    instrument rules
+    book orders
+    triggers waiting
+    uint32_t number
+    bint open               # its ADD_MARKET record has been seen
+    bint banded             # it has a band
+
+ctypedef struct market_entry:
+    uint32_t number         # 0 = empty
+    market* place
+
+ctypedef struct market_table:
+    market** markets        # in the order in which they were prepared
+    market_entry* table     # by number, linear probing, at most a quarter full
+    uint32_t table_mask
+    uint32_t count
+
+
+cdef inline market* market_find(const market_table* m, uint32_t number) noexcept nogil:
+    """The market with this number, or NULL."""
+    cdef uint32_t at = number * <uint32_t>2654435769 & m.table_mask
+    while m.table[at].number != number:
+        if m.table[at].number == 0:
+            return NULL
+        at = (at + 1) & m.table_mask
+    # An empty entry, which is what number 0 finds, has none.
+    return m.table[at].place
+
+
+cdef int markets_create(market_table* m) except -1
+cdef void markets_destroy(market_table* m) noexcept
+# A market whose memory is mapped, not open yet. max_specials None: as many as there are by default. Raises BadArgument
+# if it exists, MemoryError.
+cdef market* market_prepare(market_table* m, uint32_t number, uint32_t max_orders, max_specials) except NULL
+# Give a prepared market its rules; False if it is open already, or its book too small for them.
+cdef bint market_open(market* place, const mb_market_record* record) noexcept nogil
+# A SET_MARKET record that instrument_check_rules() has passed.
+cdef void market_apply_rules(market* place, const mb_rules_record* record) noexcept nogil
+
+# For Python. The names of arrays' fields are in markets.pyx.
+cdef market* market_known(market_table* m, number) except NULL
+cdef list market_numbers(const market_table* m)
+cdef object markets_hash(market_table* m, number)
+cdef object markets_validate(market_table* m)
+cdef size_t market_memory(const market* place) noexcept
+cdef object market_depth(const market* place, uint32_t side, Py_ssize_t levels, bint hidden)
+cdef object market_orders(const market* place)
+cdef object market_waiting(const market* place)

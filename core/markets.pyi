@@ -1,0 +1,7 @@
+from typing import Any
+
+import numpy as np
+
+LEVEL: np.dtype[Any]
+ORDER: np.dtype[Any]
+WAITING: np.dtype[Any]

@@ -1,0 +1,215 @@
+"""The markets of a matcher: set-up, and what Python sees of them. The struct is in markets.pxd."""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+from matchbox.core.book cimport (
+    SHOWS, TRAILS, book, book_create, book_destroy, book_hash, book_hidden, book_memory, book_validate,
+    hash_mix, order, special, terms_self_trade, terms_trailing_bips,
+)
+from matchbox.core.instrument cimport instrument_apply_rules, instrument_check, instrument_from_record
+from matchbox.core.price_index cimport price_index_next, price_of
+from matchbox.core.trailing cimport trailing_best
+from matchbox.core.triggers cimport triggers_create, triggers_destroy, triggers_hash, triggers_validate
+from matchbox.shm.records cimport MB_RULE_REFERENCE, mb_market_record, mb_rules_record
+
+import numpy as np
+
+from matchbox.shm.errors import BadArgument
+
+LEVEL = np.dtype([("price_ticks", "<i8"), ("quantity_lots", "<i8")])
+# leaves_lots: all that is open; hidden_lots: the part of it that an iceberg does not show.
+ORDER = np.dtype([
+    ("order_id", "<u8"), ("price_ticks", "<i8"), ("leaves_lots", "<i8"), ("cumulative_lots", "<i8"),
+    ("account", "<u4"), ("side", "u1"), ("hidden_lots", "<i8"),
+])
+# price_ticks: limit, or bound. best_ticks: of an order that trails, 0 until it has begun.
+WAITING = np.dtype([
+    ("order_id", "<u8"), ("price_ticks", "<i8"), ("leaves_lots", "<i8"), ("display_lots", "<i8"),
+    ("trigger_ticks", "<i8"), ("best_ticks", "<i8"), ("account", "<u4"), ("trailing_bips", "<u2"), ("side", "u1"),
+    ("order_type", "u1"), ("time_in_force", "u1"), ("self_trade", "u1"), ("trails", "?"),
+])
+
+
+cdef market* market_prepare(market_table* m, uint32_t number, uint32_t max_orders, max_specials) except NULL:
+    cdef market* place
+    cdef uint32_t specials = min(max_orders, <uint32_t>MAX_SPECIALS) if max_specials is None else max_specials
+    if number == 0 or market_find(m, number) != NULL:
+        raise BadArgument(f"no new market can have this number: market={number}")
+    if 4 * (m.count + 1) > m.table_mask + 1:
+        _grow(m)
+    place = <market*>calloc(1, sizeof(market))
+    if place == NULL:
+        raise MemoryError
+    try:
+        book_create(&place.orders, max_orders, specials)
+        triggers_create(&place.waiting, specials)
+    except BaseException:
+        _free(place)
+        raise
+    place.number = number
+    m.markets[m.count] = place
+    _enter(m, place)
+    m.count += 1
+    return place
+
+
+cdef void _free(market* place) noexcept:
+    book_destroy(&place.orders)
+    triggers_destroy(&place.waiting)
+    free(place)
+
+
+cdef void _enter(market_table* m, market* place) noexcept nogil:
+    cdef uint32_t at = place.number * <uint32_t>2654435769 & m.table_mask
+    while m.table[at].number:
+        at = (at + 1) & m.table_mask
+    m.table[at].number = place.number
+    m.table[at].place = place
+
+
+cdef int _grow(market_table* m) except -1:
+    """Room for twice as many markets."""
+    cdef uint32_t size = 2 * (m.table_mask + 1), i
+    cdef market** markets = <market**>calloc(size // 4, sizeof(market*))
+    cdef market_entry* table = <market_entry*>calloc(size, sizeof(market_entry))
+    if markets == NULL or table == NULL:
+        free(markets)
+        free(table)
+        raise MemoryError
+    for i in range(m.count):
+        markets[i] = m.markets[i]
+    free(m.markets)
+    free(m.table)
+    m.markets = markets
+    m.table = table
+    m.table_mask = size - 1
+    for i in range(m.count):
+        _enter(m, m.markets[i])
+    return 0
+
+
+cdef int markets_create(market_table* m) except -1:
+    memset(m, 0, sizeof(market_table))
+    m.table_mask = 7
+    return _grow(m)
+
+
+cdef void markets_destroy(market_table* m) noexcept:
+    cdef uint32_t i
+    for i in range(m.count):
+        _free(m.markets[i])
+    free(m.markets)
+    free(m.table)
+    memset(m, 0, sizeof(market_table))
+
+
+cdef bint market_open(market* place, const mb_market_record* record) noexcept nogil:
+    if place.open or instrument_check(record) != 0 or record.max_orders > place.orders.capacity:
+        return False
+    instrument_from_record(&place.rules, record)
+    place.open = True
+    return True
+
+
+cdef void market_apply_rules(market* place, const mb_rules_record* record) noexcept nogil:
+    instrument_apply_rules(&place.rules, record)
+    if record.rules & MB_RULE_REFERENCE:
+        place.waiting.last_price = record.reference_ticks
+    place.banded = place.rules.band_up_bips or place.rules.band_down_bips
+
+
+# ---- for Python ------------------------------------------------------------------------------------------
+
+cdef market* market_known(market_table* m, number) except NULL:
+    cdef market* place = market_find(m, number)
+    if place == NULL:
+        raise BadArgument(f"no such market: market={number}")
+    return place
+
+
+cdef list market_numbers(const market_table* m):
+    """The numbers of the open markets, rising."""
+    return sorted([m.markets[i].number for i in range(m.count) if m.markets[i].open])
+
+
+cdef uint64_t _hash(const market* place) noexcept nogil:
+    return hash_mix(book_hash(&place.orders), triggers_hash(&place.waiting, &place.orders))
+
+
+cdef object markets_hash(market_table* m, number):
+    """The hash of one market: mix(hash of the book, hash of what waits); or of all of them: mix(mix(h, market), hash)
+    by rising number, from h = 0. mix() is in book.pyx.
+    """
+    cdef uint64_t state = 0
+    if number is not None:
+        return _hash(market_known(m, number))
+    for each in market_numbers(m):
+        state = hash_mix(hash_mix(state, each), _hash(market_known(m, each)))
+    return state
+
+
+cdef object markets_validate(market_table* m):
+    cdef uint32_t i
+    cdef int failed
+    for i in range(m.count):
+        failed = triggers_validate(&m.markets[i].waiting, &m.markets[i].orders)
+        if not failed:
+            failed = book_validate(&m.markets[i].orders, m.markets[i].waiting.count)
+        if failed:
+            raise AssertionError(f"book is broken: market={m.markets[i].number}, invariant={failed}")
+
+
+cdef size_t market_memory(const market* place) noexcept:
+    return sizeof(market) + book_memory(&place.orders) + place.waiting.trails.arena_bytes
+
+
+cdef object market_depth(const market* place, uint32_t side, Py_ssize_t levels, bint hidden):
+    found = []
+    cdef const book* b = &place.orders
+    cdef uint32_t number = b.prices.best[side], slot
+    cdef int64_t lots
+    while number and len(found) < levels:
+        lots = b.prices.levels[number].lots
+        slot = b.prices.levels[number].first
+        while hidden and slot:
+            lots += book_hidden(b, slot)
+            slot = b.orders[slot].next
+        found.append((price_of(&b.prices.levels[number]), lots))
+        number = price_index_next(&b.prices, number)
+    return np.array(found, LEVEL)
+
+
+cdef object market_orders(const market* place):
+    found = []
+    cdef const book* b = &place.orders
+    cdef uint32_t side, number, slot
+    cdef const order* o
+    for side in range(2):
+        number = b.prices.best[side]
+        while number:
+            slot = b.prices.levels[number].first
+            while slot:
+                o = &b.orders[slot]
+                found.append((o.order_id, price_of(&b.prices.levels[number]), o.leaves_lots + book_hidden(b, slot),
+                              o.cumulative_lots, o.account, side + 1, book_hidden(b, slot)))
+                slot = o.next
+            number = price_index_next(&b.prices, number)
+    return np.array(found, ORDER)
+
+
+cdef object market_waiting(const market* place):
+    found = []
+    cdef const book* b = &place.orders
+    cdef uint32_t number
+    cdef const special* s
+    cdef const order* o
+    for number in range(1, b.max_specials + 1):
+        s = &b.specials[number]
+        if s.state != SHOWS:
+            o = &b.orders[s.slot]
+            found.append((s.order_id, s.price, o.leaves_lots, s.display_lots, s.trigger,
+                          trailing_best(&place.waiting.trails, b, number) if s.state == TRAILS else 0, o.account,
+                          terms_trailing_bips(o.terms), s.side + 1, s.order_type, s.time_in_force,
+                          terms_self_trade(o.terms), s.state == TRAILS))
+    return np.sort(np.array(found, WAITING), order="order_id")
