@@ -110,7 +110,7 @@ def _money(kind: Kind, account: int, reference: str, note: str, optional: bool =
     record = np.zeros(1, MONEY_RECORD)
     record["kind"] = kind
     record["account"] = _number(account, "account")
-    record["reference"] = check_reference(reference, optional=optional)
+    record["reference"] = check_text(reference, "reference", optional=optional)
     record["note"] = _note(note, _MONEY_NOTE)
     return record
 
@@ -128,17 +128,16 @@ def _set_amount(
         record["amount"] = in_range(_integer(units, "amount_units"), "amount_units", units)
 
 
-def check_reference(reference: str, *, optional: bool = False) -> bytes:
-    """A reference as it stands in a record."""
-    if not isinstance(reference, str):
-        raise BadArgument(f"reference must be a str: reference={reference!r}")
-    good = all("!" <= character <= "~" for character in reference)
-    if not good or not (0 if optional else 1) <= len(reference) <= 36:
+def check_text(text: str, what: str, *, optional: bool = False) -> bytes:
+    """A reference or client order id as it stands in a record. Raises BadArgument."""
+    if not isinstance(text, str):
+        raise BadArgument(f"{what} must be a str: {text!r}")
+    good = all("!" <= character <= "~" for character in text)
+    if not good or not (0 if optional else 1) <= len(text) <= 36:
         raise BadArgument(
-            "reference must be 1 to 36 printable ASCII characters without blanks: "
-            f"reference={reference!r}"
+            f"{what} must be 1 to 36 printable ASCII characters without blanks: {text!r}"
         )
-    return reference.encode()
+    return text.encode()
 
 
 # ---- rules

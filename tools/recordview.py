@@ -105,7 +105,7 @@ class Names:
         """So many units as a decimal; None if the asset is not known."""
         if asset not in self.assets:
             return None
-        return _decimal(units, Decimal(1).scaleb(-self.assets[asset][1]))
+        return decimal_text(units, Decimal(1).scaleb(-self.assets[asset][1]))
 
 
 # ---- values
@@ -284,7 +284,7 @@ def _min_notional(record: Any, names: Names) -> Values:
 def _reference_price(record: Any, names: Names) -> Values:
     ticks = int(record["reference_ticks"])
     market = names.markets.get(int(record["market"]))
-    price = _decimal(ticks, market.tick_size) if market else None
+    price = decimal_text(ticks, market.tick_size) if market else None
     return {"reference_price": price, "reference_ticks": ticks}
 
 
@@ -343,21 +343,21 @@ def _named_fields(kind: int, record: Any, names: Names) -> Values:
 
 def _of_ticks(record: Any, what: str, market: Market | None) -> Values:
     ticks = int(record[f"{what}_ticks"])
-    price = _decimal(ticks, market.tick_size) if market and ticks else None
+    price = decimal_text(ticks, market.tick_size) if market and ticks else None
     return {what: price, f"{what}_ticks": ticks}
 
 
 def _of_lots(record: Any, what: str, market: Market | None) -> Values:
     lots = int(record[f"{what}_lots"])
-    quantity = _decimal(lots, market.lot_size) if market and lots else None
+    quantity = decimal_text(lots, market.lot_size) if market and lots else None
     return {what: quantity, f"{what}_lots": lots}
 
 
 def _units(units: int, scale: int) -> str:
-    return _decimal(units, Decimal(1).scaleb(-scale))
+    return decimal_text(units, Decimal(1).scaleb(-scale))
 
 
-def _decimal(count: int, unit: Decimal) -> str:
+def decimal_text(count: int, unit: Decimal) -> str:
     """So many units, exactly, with as many digits as one unit needs."""
     return f"{count * unit.normalize():f}"
 
