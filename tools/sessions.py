@@ -41,6 +41,8 @@ from matchbox.tools.channel import Channel, close_all
 from matchbox.tools.config import Config
 
 _ANSWER_TIMEOUT_S = 30.0
+# Of operator records. A transfer has two balances; the first answers it.
+_ANSWERS = (EventKind.DONE, EventKind.REJECTED, EventKind.BALANCE)
 _PEER = struct.Struct("3i")
 
 
@@ -70,10 +72,7 @@ class Operator:
                 if not len(reports):
                     raise MatchboxError("the exchange does not answer its operator")
                 for report in reports:
-                    if int(report["command_position"]) == position and report["kind"] in (
-                        EventKind.DONE,
-                        EventKind.REJECTED,
-                    ):
+                    if int(report["command_position"]) == position and report["kind"] in _ANSWERS:
                         answers.append(report)
                         position += 1
         return answers
