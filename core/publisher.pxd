@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from matchbox.core.agent cimport Agent
 from matchbox.core.depth cimport depth_writer
-from matchbox.core.orders cimport live_orders
+from matchbox.core.routes cimport order_routes
 from matchbox.shm.records cimport mb_record
 from matchbox.shm.ring cimport mb_producer, mb_reader, mb_ring
 
@@ -46,7 +46,7 @@ ctypedef struct publisher:
     uint8_t* market_source  # by market
     depth_writer** depths   # by market
     subscription* subscriptions
-    live_orders orders
+    order_routes orders
     uint64_t events
     uint64_t reports
     uint64_t dropped

@@ -1,10 +1,11 @@
 """The publisher: walks the log and the event stream together and tells everyone what concerns them.
 
 For each log record, in order: the record itself (who sent it, which order it creates, who attaches), then its
-events up to the one flagged LAST, from the one source that answers it (see `_source_of`). Each event becomes
+events up to the one flagged LAST, from the one source that answers it (see `_source_of`). Events of one record may
+concern many orders: makers, and orders that its trades have triggered. Each event becomes
 
-    - a report to the session that entered the order, to the session that sent the command, and to the
-      subscribers of the account, once each;
+    - a report to the session that entered the order, to the session that sent a command for this very order, and
+      to the subscribers of the account, once each; of a BALANCE to the sender and the subscribers;
     - level changes in the market's depth table and in the public market-data ring, and public trades;
     - after the last event of a record, the best bid and ask if they moved.
 
@@ -22,8 +23,8 @@ from libc.string cimport memcpy, memset
 from matchbox.core.agent cimport Agent
 from matchbox.core.bits cimport mb_clear_record
 from matchbox.core.depth cimport DepthTable, depth_best, depth_set, depth_show, depth_trade, depth_writer
-from matchbox.core.orders cimport (
-    live_order, orders_add, orders_allocate, orders_find, orders_free, orders_remove
+from matchbox.core.routes cimport (
+    order_route, routes_add, routes_allocate, routes_find, routes_free, routes_remove
 )
 from matchbox.shm.records cimport *
 from matchbox.shm.ring cimport *
@@ -74,12 +75,12 @@ cdef inline mb_report* _report(publisher* p, uint32_t session, const mb_record* 
     return report
 
 
-cdef inline void _fill_order(mb_report* report, const mb_event* event, const live_order* order) noexcept nogil:
+cdef inline void _fill_order(mb_report* report, const mb_event* event, const order_route* order,
+                             bint as_maker) noexcept nogil:
+    """What an event says of one of its orders."""
     report.order_id = order.order_id
     report.price_ticks = event.price_ticks
     report.quantity_lots = event.quantity_lots
-    report.leaves_lots = order.leaves_lots
-    report.cumulative_lots = order.cumulative_lots
     report.index = event.index
     report.account = order.account
     report.market = order.market
@@ -87,44 +88,61 @@ cdef inline void _fill_order(mb_report* report, const mb_event* event, const liv
     report.kind = event.kind
     report.side = order.side
     memcpy(report.client_order_id, order.client_order_id, 36)
+    if as_maker:
+        report.leaves_lots = event.maker_leaves_lots
+        report.cumulative_lots = event.maker_cumulative_lots
+        report.fee = event.maker_fee
+        report.flags = MB_AS_MAKER
+    else:
+        report.leaves_lots = event.leaves_lots
+        report.cumulative_lots = event.cumulative_lots
+        report.fee = event.fee
+    if event.kind == MB_TRADE:
+        report.trade_id = event.trade_id
 
 
-cdef void _tell(publisher* p, const mb_record* record, const mb_event* event, const live_order* order,
+cdef inline uint64_t _ordered(const mb_record* record) noexcept nogil:
+    """The order that an order command creates or names."""
+    return record.sequence if record.kind == MB_NEW_ORDER else record.order_id
+
+
+cdef void _tell(publisher* p, const mb_record* record, const mb_event* event, const order_route* order,
                 bint as_maker) noexcept nogil:
-    """One event of one order: to its session, to the sender of the command, and to the account's subscribers."""
+    """One event of one order: to its session, to who sent the command for it, and to the account's subscribers."""
     cdef mb_report* report
     cdef uint32_t i
     cdef subscription* wish
-    cdef uint8_t maker = MB_AS_MAKER if as_maker else 0
-    # The sender of a command on another session's order is answered too.
-    cdef uint32_t sender = 0 if event.kind == MB_TRADE or record.session == order.session else record.session
+    # Fills are no answers, and what befalls other orders than the one that was named is none to its sender. The
+    # sender of a command on another session's order is answered too.
+    cdef bint answers = event.kind != MB_TRADE and event.kind != MB_PREVENTED and order.order_id == _ordered(record)
+    cdef uint32_t sender = record.session if answers and record.session != order.session else 0
     report = _report(p, order.session, record)
     if report != NULL:
-        _fill_order(report, event, order)
-        report.flags = maker
-        if event.kind == MB_TRADE:
-            report.trade_id = event.trade_id
-        elif sender == 0:
+        _fill_order(report, event, order, as_maker)
+        if answers and record.session == order.session:
             report.command_position = record.session_position
     if sender:
         report = _report(p, sender, record)
         if report != NULL:
-            _fill_order(report, event, order)
-            report.flags = MB_SUBSCRIBED
+            _fill_order(report, event, order, as_maker)
+            report.flags |= MB_SUBSCRIBED
             report.command_position = record.session_position
     for i in range(p.subscription_count):
         wish = &p.subscriptions[i]
         if wish.account == order.account and wish.session != order.session and wish.session != sender:
             report = _report(p, wish.session, record)
             if report != NULL:
-                _fill_order(report, event, order)
-                report.flags = maker | MB_SUBSCRIBED
-                if event.kind == MB_TRADE:
-                    report.trade_id = event.trade_id
+                _fill_order(report, event, order, as_maker)
+                report.flags |= MB_SUBSCRIBED
+
+
+cdef inline bint _moves_money(uint8_t kind) noexcept nogil:
+    """Is it a mb_money_record?"""
+    return MB_TRANSFER <= kind <= MB_CANCEL_WITHDRAWAL or kind == MB_DEPOSIT or kind == MB_SETTLE_WITHDRAWAL
 
 
 cdef void _tell_refused(publisher* p, const mb_record* record, const mb_event* event) noexcept nogil:
-    """A refused command concerns its sender alone."""
+    """A refused command concerns its sender alone; one of the engine itself concerns nobody."""
     cdef mb_report* report = _report(p, record.session, record)
     if report == NULL:
         return
@@ -133,13 +151,45 @@ cdef void _tell_refused(publisher* p, const mb_record* record, const mb_event* e
     report.index = event.index
     report.command_position = record.session_position
     if MB_NEW_ORDER <= record.kind <= MB_AMEND_ORDER:
-        report.order_id = record.sequence if record.kind == MB_NEW_ORDER else record.order_id
+        report.order_id = _ordered(record)
         report.price_ticks = record.price_ticks
         report.quantity_lots = record.quantity_lots
         report.account = record.account
         report.market = record.market
         report.side = record.side
         memcpy(report.client_order_id, record.client_order_id, 36)
+    elif _moves_money(record.kind):
+        report.account = record.account
+        report.market = (<const mb_money_record*>record).asset
+        memcpy(report.client_order_id, (<const mb_money_record*>record).reference, 36)
+
+
+cdef inline void _fill_balance(mb_report* report, const mb_record* record, const mb_event* event) noexcept nogil:
+    report.kind = MB_BALANCE
+    report.index = event.index
+    report.account = event.account
+    report.market = event.market
+    report.quantity_lots = event.quantity_lots
+    report.leaves_lots = event.leaves_lots
+    report.cumulative_lots = event.cumulative_lots
+    memcpy(report.client_order_id, (<const mb_money_record*>record).reference, 36)
+
+
+cdef void _tell_balance(publisher* p, const mb_record* record, const mb_event* event) noexcept nogil:
+    """What an account has now: to the sender of the money record and to the account's subscribers."""
+    cdef mb_report* report = _report(p, record.session, record)
+    cdef uint32_t i
+    cdef subscription* wish
+    if report != NULL:
+        _fill_balance(report, record, event)
+        report.command_position = record.session_position
+    for i in range(p.subscription_count):
+        wish = &p.subscriptions[i]
+        if wish.account == event.account and wish.session != record.session:
+            report = _report(p, wish.session, record)
+            if report != NULL:
+                _fill_balance(report, record, event)
+                report.flags = MB_SUBSCRIBED
 
 
 # ---- market data -----------------------------------------------------------------------------------------
@@ -164,6 +214,7 @@ cdef inline void _level(publisher* p, const mb_record* record, depth_writer* dep
 
 
 cdef void _trade(publisher* p, const mb_record* record, depth_writer* depth, const mb_event* event) noexcept nogil:
+    """A public trade; what it leaves of the maker's level follows it."""
     cdef mb_market_data trade
     depth_trade(depth, event.price_ticks, event.trade_id)
     mb_clear_record(&trade)
@@ -177,7 +228,6 @@ cdef void _trade(publisher* p, const mb_record* record, depth_writer* depth, con
     trade.trade_id = event.trade_id
     trade.update = depth.update
     mb_lossy_publish(&p.market_data, &trade)
-    _level(p, record, depth, MB_SELL if event.side == MB_BUY else MB_BUY, event.price_ticks, event.level_lots)
 
 
 cdef void _best(publisher* p, const mb_record* record, depth_writer* depth) noexcept nogil:
@@ -194,54 +244,57 @@ cdef void _best(publisher* p, const mb_record* record, depth_writer* depth) noex
 
 # ---- events ----------------------------------------------------------------------------------------------
 
-cdef void _on_trade(publisher* p, const mb_record* record, const mb_event* event) noexcept nogil:
-    cdef live_order* maker = orders_find(&p.orders, event.maker_order_id)
-    cdef live_order* taker = orders_find(&p.orders, event.order_id)
-    taker.leaves_lots = event.leaves_lots
-    taker.cumulative_lots = event.cumulative_lots
-    maker.leaves_lots = event.maker_leaves_lots
-    maker.cumulative_lots = event.maker_cumulative_lots
+cdef void _on_meeting(publisher* p, const mb_record* record, const mb_event* event,
+                      depth_writer* depth) noexcept nogil:
+    """TRADE, PREVENTED: something happens to taker and maker. Who has nothing left has ended."""
+    cdef order_route* maker = routes_find(&p.orders, event.maker_order_id)
+    cdef order_route* taker = routes_find(&p.orders, event.order_id)
     _tell(p, record, event, maker, True)
     _tell(p, record, event, taker, False)
-    if maker.leaves_lots == 0:
-        orders_remove(&p.orders, maker)
-    if taker.leaves_lots == 0:
-        orders_remove(&p.orders, taker)
+    if event.maker_leaves_lots == 0:
+        routes_remove(&p.orders, maker)
+    if event.leaves_lots == 0:
+        routes_remove(&p.orders, taker)
+    if event.kind == MB_TRADE:
+        _trade(p, record, depth, event)
+    _level(p, record, depth, MB_SELL if event.side == MB_BUY else MB_BUY, event.price_ticks, event.level_lots)
+
+
+cdef void _on_amended(publisher* p, const mb_record* record, const mb_event* event,
+                      depth_writer* depth) noexcept nogil:
+    """The level that it left, unless it is the one where it stands; and that one, unless it takes first."""
+    _tell(p, record, event, routes_find(&p.orders, event.order_id), False)
+    if not event.flags & MB_RESTING or event.previous_price_ticks != event.price_ticks:
+        _level(p, record, depth, event.side, event.previous_price_ticks, event.previous_level_lots)
+    if event.flags & MB_RESTING:
+        _level(p, record, depth, event.side, event.price_ticks, event.level_lots)
 
 
 cdef void _on_event(publisher* p, const mb_record* record, const mb_event* event) noexcept nogil:
-    cdef depth_writer* depth = p.depths[record.market] if record.reject == 0 else NULL
-    cdef live_order* order
+    cdef depth_writer* depth = p.depths[event.market] if MB_NEW_ORDER <= record.kind <= MB_AMEND_ORDER \
+        and record.reject == MB_NONE else NULL
+    cdef order_route* order
     p.events += 1
-    if event.kind == MB_TRADE:
-        _on_trade(p, record, event)
-        _trade(p, record, depth, event)
+    if event.kind == MB_TRADE or event.kind == MB_PREVENTED:
+        _on_meeting(p, record, event, depth)
+    elif event.kind == MB_RESTED:
+        _level(p, record, depth, event.side, event.price_ticks, event.level_lots)
+    elif event.kind == MB_AMENDED:
+        _on_amended(p, record, event, depth)
     elif event.kind == MB_REJECTED:
         _tell_refused(p, record, event)
         if record.kind == MB_NEW_ORDER and record.reject == MB_NONE:  # the matcher refused it
-            orders_remove(&p.orders, orders_find(&p.orders, event.order_id))
-    elif event.kind == MB_RESTED:
-        _level(p, record, depth, event.side, event.price_ticks, event.level_lots)
+            routes_remove(&p.orders, routes_find(&p.orders, record.sequence))
+    elif event.kind == MB_BALANCE:
+        _tell_balance(p, record, event)
     else:
-        order = orders_find(&p.orders, event.order_id)
-        order.leaves_lots = event.leaves_lots
-        order.cumulative_lots = event.cumulative_lots
-        if event.kind == MB_AMENDED:
-            order.price_ticks = event.price_ticks
-            order.quantity_lots = event.quantity_lots
+        # ACCEPTED, TRIGGERED; CANCELED and EXPIRED are the end. What did not stand on the book changes no level.
+        order = routes_find(&p.orders, event.order_id)
         _tell(p, record, event, order, False)
-        if event.kind == MB_AMENDED:
-            if not event.flags & MB_RESTING or event.previous_price_ticks != event.price_ticks:
-                _level(p, record, depth, event.side, event.previous_price_ticks, event.previous_level_lots)
-            if event.flags & MB_RESTING:
-                _level(p, record, depth, event.side, event.price_ticks, event.level_lots)
-        elif event.kind == MB_ACCEPTED:
-            if event.flags & MB_RESTING:
-                _level(p, record, depth, event.side, event.price_ticks, event.level_lots)
-        else:
-            if event.kind == MB_CANCELED:
-                _level(p, record, depth, event.side, event.price_ticks, event.level_lots)
-            orders_remove(&p.orders, order)
+        if event.flags & MB_RESTING:
+            _level(p, record, depth, event.side, event.price_ticks, event.level_lots)
+        if event.kind == MB_CANCELED or event.kind == MB_EXPIRED:
+            routes_remove(&p.orders, order)
     if event.flags & MB_LAST and p.best_moved:
         p.best_moved = 0
         _best(p, record, depth)
@@ -319,19 +372,16 @@ cdef void _subscribe(publisher* p, uint32_t session, uint32_t account, bint on) 
 cdef void _begin_record(publisher* p, const mb_record* record) noexcept nogil:
     """What a record means before its events: an order to remember, a session to route to."""
     cdef const mb_named_record* named = <const mb_named_record*>record
-    cdef live_order* order
+    cdef order_route* order
     cdef uint32_t session
     if record.reject != MB_NONE:
         return
     if record.kind == MB_NEW_ORDER:
-        order = orders_add(&p.orders, record.sequence, record.account, record.client_order_id, False)
+        order = routes_add(&p.orders, record.sequence, record.client_order_id)
+        order.account = record.account
         order.market = record.market
         order.session = record.session
         order.side = record.side
-        order.price_ticks = record.price_ticks
-        order.quantity_lots = record.quantity_lots
-        order.leaves_lots = record.quantity_lots
-        order.cumulative_lots = 0
     elif record.kind == MB_ATTACH_SESSION:
         _attach(p, named)
     elif record.kind == MB_DETACH_SESSION:
@@ -359,8 +409,11 @@ cdef void _end_record(publisher* p, const mb_record* record, bint has_events) no
             report.kind = MB_REPORT_DONE
             report.command_position = record.session_position
             report.account = record.account
-            # What was named or numbered by the record: the session of an attachment, the market of a definition.
-            report.order_id = (<const mb_named_record*>record).id
+            if MB_ADD_ASSET <= record.kind <= MB_DETACH_SESSION:
+                # What was named or numbered by the record: the session of an attachment, the market of a definition.
+                report.order_id = (<const mb_named_record*>record).id
+            else:
+                report.market = record.market
             if record.kind == MB_ATTACH_SESSION:
                 report.quantity_lots = <int64_t>(<const mb_named_record*>record).position
             memcpy(report.client_order_id, record.client_order_id, 36)
@@ -376,7 +429,7 @@ cdef inline int _source_of(const publisher* p, const mb_record* record) noexcept
         return 0 if record.session else -1
     if MB_NEW_ORDER <= record.kind <= MB_AMEND_ORDER:
         return 1 + p.market_source[record.market]
-    return -1
+    return 0 if _moves_money(record.kind) else -1
 
 
 cdef void _flush(publisher* p) noexcept nogil:
@@ -474,7 +527,7 @@ cdef class Publisher(Agent):
             raise MemoryError(f"publisher: sessions={max_sessions}, markets={max_markets}")
         memset(p.slot_of, 0xFF, (max_sessions + 1) * sizeof(uint16_t))
         # An order leaves this table when its last event is published, which may be a whole log later.
-        orders_allocate(&p.orders, max_orders + <uint32_t>log.ring.header.capacity, seed)
+        routes_allocate(&p.orders, max_orders + <uint32_t>log.ring.header.capacity)
         self.c_agent.poll = _poll
         self.c_agent.state = p
 
@@ -485,7 +538,7 @@ cdef class Publisher(Agent):
         free(p.market_source)
         free(p.depths)
         free(p.subscriptions)
-        orders_free(&p.orders)
+        routes_free(&p.orders)
 
     def place_market(self, uint32_t market, uint32_t matcher, DepthTable depth not None):
         """Say which matcher (from 0) handles a market and where its depth is kept; before the market is added."""

@@ -9,6 +9,10 @@
  *      mb_bot_release(&bot);                                       // reports that were read may be overwritten
  *      mb_bot_close(&bot);
  *
+ * A slot is an mb_record; other kinds are the same bytes by another name: ((mb_new_order *)order)->self_trade,
+ * (mb_money_record *)mb_bot_command(&bot, MB_TRANSFER), ... ORDER_TERMS and the NEW_ORDER that it belongs to are filled
+ * one after the other and sent by one mb_bot_send().
+ *
  * Positions count this session's commands from 1; the report that answers one carries its position. One thread at a
  * time. Reports must be read and released: a session whose report ring is full is detached. After a report of kind
  * MB_REPORT_DETACHED no more come, and mb_bot_command() gives NULL.
@@ -120,8 +124,9 @@ static inline void mb_bot_unmap(mb_bot *bot) {
 }
 
 /* Attach. folder: the exchange's data folder. account: whose orders, "" = none. name: of the session, "" = any.
- * 0, or -1 with bot->error; then nothing is left open. */
-static inline int mb_bot_connect(mb_bot *bot, const char *folder, const char *account, const char *name) {
+ * flags: enum mb_request_flag. 0, or -1 with bot->error; then nothing is left open. */
+static inline int mb_bot_attach(mb_bot *bot, const char *folder, const char *account, const char *name,
+                                uint32_t flags) {
     struct sockaddr_un address;
     struct timeval patience = {10, 0};
     mb_request request;
@@ -148,6 +153,7 @@ static inline int mb_bot_connect(mb_bot *bot, const char *folder, const char *ac
     request.magic = MB_CONTROL_MAGIC;
     request.layout_version = MB_LAYOUT_VERSION;
     request.kind = MB_REQUEST_ATTACH;
+    request.flags = flags;
     memcpy(request.account, account, strlen(account));
     memcpy(request.name, name, strlen(name));
     if (mb_bot_ask(bot, &request, &reply, fds, &count) != 0) {
@@ -174,6 +180,11 @@ static inline int mb_bot_connect(mb_bot *bot, const char *folder, const char *ac
     bot->session = reply.session;
     bot->account = reply.account;
     return 0;
+}
+
+/* Attach as a bot does that leaves its orders when it ends. */
+static inline int mb_bot_connect(mb_bot *bot, const char *folder, const char *account, const char *name) {
+    return mb_bot_attach(bot, folder, account, name, 0);
 }
 
 /* Has a process of the engine died? A system call. */

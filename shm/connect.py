@@ -3,13 +3,14 @@
 import mmap
 import os
 import select
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from matchbox.shm.control import ControlClient, RequestKind
+from matchbox.shm.control import ControlClient, RequestFlag, RequestKind
 from matchbox.shm.depth import Book, MarketData, read_definition
 from matchbox.shm.errors import BadArgument, EngineDown
-from matchbox.shm.market import Market
+from matchbox.shm.market import Asset, Market
 from matchbox.shm.ring import Ring
 from matchbox.shm.segment import map_fd
 from matchbox.shm.session import Session
@@ -21,25 +22,33 @@ def connect(
     account: str = "",
     name: str = "",
     capabilities: int = 0,
+    operator: bool = False,
+    cancel_on_detach: bool = False,
     wait: str = "park",
     timeout: float = 10.0,
 ) -> Session:
     """Attach to the exchange and return a session.
 
-    exchange      its data folder, or the name of an instance with its data in the default place
-    account       name of the account to trade for; "" for a session that only looks or operates
-    name          of the session: one that attaches again by its name goes on with its numbering;
-                  "" lets the exchange choose one
-    capabilities  enum Capability; 0 = what the account is for (trading)
-    wait          "park" (sleep while there is nothing to do) or "spin" (never give the core away)
-    timeout       seconds for the exchange to answer
+    exchange          its data folder, or the name of an instance with its data in the default place
+    account           name of the account to trade for; "" for a session that only looks or operates
+    name              of the session: one that attaches again by its name goes on with its
+                      numbering; "" lets the exchange choose one
+    capabilities      enum Capability; 0 = what the account is for (trading)
+    operator          to operate: with all capabilities that are open to this user
+    cancel_on_detach  the session's end, however it comes, cancels the orders that it entered
+    wait              "park" (sleep while there is nothing to do) or "spin" (never give the core
+                      away)
+    timeout           seconds for the exchange to answer
 
     Raises EngineDown if no exchange answers, SessionError if it refuses.
     """
+    flags = RequestFlag.OPERATOR if operator else RequestFlag(0)
+    if cancel_on_detach:
+        flags |= RequestFlag.CANCEL_ON_DETACH
     control = ControlClient(data_folder(exchange) / "control.sock", timeout)
     try:
         reply, fds, _ = control.ask(
-            RequestKind.ATTACH, account=account, name=name, capabilities=capabilities
+            RequestKind.ATTACH, account=account, name=name, capabilities=capabilities, flags=flags
         )
     except BaseException:
         control.close()
@@ -68,6 +77,14 @@ def connect(
     return session
 
 
+def look(exchange: str | Path, timeout: float = 10.0) -> "Connection":
+    """The exchange without a session: assets, markets, tops of books, balances, open orders.
+
+    Raises EngineDown if no exchange answers.
+    """
+    return Connection(ControlClient(data_folder(exchange) / "control.sock", timeout), None, [])
+
+
 def data_folder(exchange: str | Path) -> Path:
     """The data folder of an exchange, given itself or an instance's name."""
     path = Path(exchange).expanduser()
@@ -81,17 +98,20 @@ def data_folder(exchange: str | Path) -> Path:
 
 
 class Connection:
-    """A bot's line to the exchange beside its rings: markets, books, market data."""
+    """A bot's line to the exchange beside its rings: assets, markets, books, balances."""
 
-    def __init__(self, control: ControlClient, market_data: mmap.mmap, pidfds: list[int]) -> None:
+    def __init__(
+        self, control: ControlClient, market_data: mmap.mmap | None, pidfds: list[int]
+    ) -> None:
         self._control = control
-        self._market_data = Ring.attach(market_data)
+        self._market_data = None if market_data is None else Ring.attach(market_data)
         self._pidfds = pidfds
         self._poller = select.poll()
         for fd in pidfds:
             self._poller.register(fd, select.POLLIN)
         self._numbers: dict[str, int] = {}
         self._books: dict[int, Book] = {}
+        self._assets: dict[str, Asset] = {}
 
     def market(self, market: Market | str | int) -> Market:
         """A market by symbol or number. Raises SessionError if there is none."""
@@ -106,6 +126,44 @@ class Connection:
         _, _, records = self._control.ask(RequestKind.MARKETS)
         found = (self.market(int(record["market"])) for record in records)
         return {market.symbol: market for market in found}
+
+    def asset(self, asset: Asset | str | int) -> Asset:
+        """An asset by name or number. Raises BadArgument if there is none."""
+        if isinstance(asset, Asset):
+            return asset
+        if isinstance(asset, bool) or not isinstance(asset, str | int):
+            raise BadArgument(f"an asset is an Asset, a name or a number: asset={asset!r}")
+        known = self._assets
+        if not any(asset in (each.name, each.number) for each in known.values()):
+            known = self.assets
+        for each in known.values():
+            if asset in (each.name, each.number):
+                return each
+        raise BadArgument(f"no such asset: asset={asset!r}; there are: {', '.join(known)}")
+
+    @property
+    def assets(self) -> dict[str, Asset]:
+        """All assets by name, as they are now."""
+        found = [Asset(**asset) for asset in self._control.document(RequestKind.ASSETS)]
+        self._assets = {asset.name: asset for asset in found}
+        return dict(self._assets)
+
+    def accounts(self) -> list[dict[str, Any]]:
+        """The accounts that this user may name: number, name and parent (0: none) of each."""
+        found: list[dict[str, Any]] = self._control.document(RequestKind.ACCOUNTS)
+        return found
+
+    def balances(self, account: int) -> dict[str, tuple[Decimal, Decimal]]:
+        """Free and held of each asset that the account has, by the asset's name."""
+        answer = self._control.document(RequestKind.BALANCES, number=account)
+        found = ((self.asset(number), free, held) for number, free, held in answer["balances"])
+        return {a.name: (a.amount(free), a.amount(held)) for a, free, held in found}
+
+    def orders(self, account: int, market: int) -> list[dict[str, Any]]:
+        """The live orders of an account (0: of all) in a market (0: in all)."""
+        answer = self._control.document(RequestKind.ORDERS, number=account, market=market)
+        found: list[dict[str, Any]] = answer["orders"]
+        return found
 
     def book(self, market: Market | str | int) -> Book:
         """The view of a market's depth table; the same one each time."""
@@ -137,6 +195,8 @@ class Connection:
 
     def market_data(self) -> MarketData:
         """A new reader of the public market data, standing at the present."""
+        if self._market_data is None:
+            raise BadArgument("market data needs a session: connect()")
         return MarketData(self._market_data, self.dead)
 
     def dead(self) -> bool:

@@ -10,6 +10,13 @@
  * DEPTH       for `market` (or `symbol`): one descriptor, the depth segment (read-only; depth.h)
  * MARKETS     no descriptor; `count` mb_market_record follow the reply in the same packet
  * CLOSE       of an attached session by its own process: detaches it, as LOGOUT does
+ *
+ * These are answered with one descriptor of a sealed file, whose content is JSON:
+ *
+ * ASSETS      [{"number", "name", "scale"}, ...]
+ * ACCOUNTS    [{"number", "name", "parent"}, ...]: those that the asking user may name; parent 0: none
+ * BALANCES    of account `number`: {"balances": [[asset, free, held], ...], "settled": sequence}, in units
+ * ORDERS      live ones of account `number` (0: all), in `market` (0: all): {"orders": [{...}, ...]}
  */
 #ifndef MATCHBOX_CONTROL_H
 #define MATCHBOX_CONTROL_H
@@ -18,18 +25,33 @@
 
 #define MB_CONTROL_MAGIC UINT64_C(0x314c5254434f424d) /* "MBOCTRL1" in memory order */
 
-enum mb_request_kind { MB_REQUEST_ATTACH = 1, MB_REQUEST_DEPTH = 2, MB_REQUEST_MARKETS = 3, MB_REQUEST_CLOSE = 4 };
+enum mb_request_kind {
+    MB_REQUEST_ATTACH = 1,
+    MB_REQUEST_DEPTH = 2,
+    MB_REQUEST_MARKETS = 3,
+    MB_REQUEST_CLOSE = 4,
+    MB_REQUEST_ASSETS = 5,
+    MB_REQUEST_ACCOUNTS = 6,
+    MB_REQUEST_BALANCES = 7,
+    MB_REQUEST_ORDERS = 8
+};
+
+enum mb_request_flag {
+    MB_REQUEST_CANCEL_ON_DETACH = 1,    /* ATTACH: the session's end, however it comes, cancels the orders it entered */
+    MB_REQUEST_OPERATOR = 2             /* ATTACH: to operate, with all else that is open to the user */
+};
 
 typedef struct mb_request {
     uint64_t magic;
     uint32_t layout_version;
     uint32_t kind;              /* enum mb_request_kind */
     uint32_t capabilities;      /* ATTACH: enum mb_capability wished for; 0 = trade */
-    uint32_t market;            /* DEPTH */
+    uint32_t market;            /* DEPTH, ORDERS */
     char account[MB_NAME_BYTES];/* ATTACH: name of the account to trade for */
     char name[MB_NAME_BYTES];   /* ATTACH, CLOSE: name of the session; the same name goes on where it stopped */
     char symbol[MB_SYMBOL_BYTES];/* DEPTH, if market is 0 */
-    uint8_t reserved[8];
+    uint32_t flags;             /* enum mb_request_flag */
+    uint32_t number;            /* BALANCES, ORDERS: of the account */
 } mb_request;
 MB_STATIC_ASSERT(sizeof(mb_request) == 128, "one request, two cache lines");
 

@@ -1,9 +1,10 @@
 """Requests and replies of the control socket (control.h), for both of its ends."""
 
 import contextlib
+import json
 import os
 import socket
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ REQUEST = np.dtype(
         ("account", "S36"),
         ("name", "S36"),
         ("symbol", "S24"),
-        ("reserved", "V8"),
+        ("flags", "<u4"),
+        ("number", "<u4"),
     ]
 )
 REPLY = np.dtype(
@@ -56,6 +58,17 @@ class RequestKind(IntEnum):
     DEPTH = 2
     MARKETS = 3
     CLOSE = 4
+    ASSETS = 5
+    ACCOUNTS = 6
+    BALANCES = 7
+    ORDERS = 8
+
+
+class RequestFlag(IntFlag):
+    """Of ATTACH."""
+
+    CANCEL_ON_DETACH = 1
+    OPERATOR = 2
 
 
 def request(kind: RequestKind, **fields: Any) -> bytes:
@@ -119,6 +132,17 @@ class ControlClient:
             raise
         records = np.frombuffer(data, MARKET_RECORD, int(packet["count"]), REPLY.itemsize)
         return packet, list(fds), records
+
+    def document(self, kind: RequestKind, **fields: Any) -> Any:
+        """The JSON that answers a request with a file. Raises SessionError if refused."""
+        _, fds, _ = self.ask(kind, **fields)
+        try:
+            if len(fds) != 1:
+                raise SessionError(f"the answer has no file: request={kind.name}")
+            return json.loads(os.pread(fds[0], os.fstat(fds[0]).st_size, 0))
+        finally:
+            for fd in fds:
+                os.close(fd)
 
     def close(self) -> None:
         self._socket.close()

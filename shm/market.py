@@ -6,8 +6,35 @@ from fractions import Fraction
 from typing import Any
 
 from matchbox.shm.errors import BadArgument
+from matchbox.shm.records import MAX_ASSET_UNITS
 
 Number = str | int | Decimal
+
+
+@dataclass(frozen=True)
+class Asset:
+    """Something that is owned: one whole = 10^scale units."""
+
+    number: int
+    name: str
+    scale: int
+
+    def units(self, amount: Number, *, least: int = 1) -> int:
+        """`amount` in units. Raises BadArgument unless it is a whole number, `least` or more."""
+        units = _whole(amount, Decimal(1).scaleb(-self.scale), "amount", "smallest unit", self.name)
+        return in_range(units, "amount", amount, least=least)
+
+    def amount(self, units: int) -> Decimal:
+        """The amount of so many units, with as many digits as the asset has."""
+        return int(units) * Decimal(1).scaleb(-self.scale)
+
+
+def in_range(units: int, what: str, said: Any, *, least: int = 1) -> int:
+    """`units`, if there can be so many. Raises BadArgument."""
+    if not least <= units <= MAX_ASSET_UNITS:
+        above = "above 0" if least else "0"
+        raise BadArgument(f"{what} must be {above} to {MAX_ASSET_UNITS} units: {what}={said}")
+    return units
 
 
 @dataclass(frozen=True)
@@ -28,6 +55,8 @@ class Market:
     min_quantity_lots: int
     max_quantity_lots: int
     notional_units: int
+    base_asset: int  # numbers of the assets
+    quote_asset: int
 
     @classmethod
     def from_record(
@@ -49,6 +78,8 @@ class Market:
             min_quantity_lots=int(record["min_quantity_lots"]),
             max_quantity_lots=int(record["max_quantity_lots"]),
             notional_units=int(record["notional_units"]),
+            base_asset=int(record["base_asset"]),
+            quote_asset=int(record["quote_asset"]),
         )
 
     def ticks(self, price: Number) -> int:
@@ -58,6 +89,10 @@ class Market:
     def lots(self, quantity: Number) -> int:
         """`quantity` in lots. Raises BadArgument unless it is a whole number of them."""
         return _whole(quantity, self.lot_size, "quantity", "lot_size", self.symbol)
+
+    def quote_units(self, amount: Number, *, least: int = 1) -> int:
+        """An amount of the quote asset in its units; as Asset.units()."""
+        return Asset(self.quote_asset, self.quote, self.quote_scale).units(amount, least=least)
 
     def price(self, ticks: int) -> Decimal:
         """The price of so many ticks."""

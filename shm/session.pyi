@@ -1,14 +1,17 @@
 from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Self
 
 from numpy.typing import NDArray
 
 from matchbox.shm.depth import Book, MarketData
-from matchbox.shm.market import Market
+from matchbox.shm.market import Asset, Market
 from matchbox.shm.ring import Ring
 
 _Number = str | int | Decimal
+_Asset = Asset | str | int
+_Market = Market | str | int
 
 class Session:
     name: str
@@ -30,29 +33,39 @@ class Session:
     def submit(self, commands: NDArray[Any], timeout: float | None = None) -> int: ...
     def order(
         self,
-        market: Market | str | int,
+        market: _Market,
         side: str,
         quantity: _Number | None = None,
         price: _Number | None = None,
         *,
         quantity_lots: int | None = None,
         price_ticks: int | None = None,
+        quote_amount: _Number | None = None,
+        quote_units: int | None = None,
+        order_type: str | None = None,
         time_in_force: str | None = None,
+        expire: datetime | int | None = None,
         post_only: bool = False,
+        trigger: _Number | None = None,
+        trigger_ticks: int | None = None,
+        trailing_bips: int = 0,
+        display: _Number | None = None,
+        display_lots: int | None = None,
+        self_trade: str = "none",
         client_order_id: str = "",
         account: int = 0,
         timeout: float | None = None,
     ) -> int: ...
     def buy(
         self,
-        market: Market | str | int,
+        market: _Market,
         quantity: _Number | None = None,
         price: _Number | None = None,
         **options: Any,
     ) -> int: ...
     def sell(
         self,
-        market: Market | str | int,
+        market: _Market,
         quantity: _Number | None = None,
         price: _Number | None = None,
         **options: Any,
@@ -70,7 +83,7 @@ class Session:
         order_id: int = 0,
         *,
         client_order_id: str = "",
-        market: Market | str | int | None = None,
+        market: _Market | None = None,
         price: _Number | None = None,
         price_ticks: int | None = None,
         quantity: _Number | None = None,
@@ -81,6 +94,105 @@ class Session:
         timeout: float | None = None,
     ) -> int: ...
     def subscribe(self, account: int = 0, on: bool = True, timeout: float | None = None) -> int: ...
+    def mass_cancel(
+        self,
+        market: _Market | None = None,
+        side: str | None = None,
+        account: int = 0,
+        timeout: float | None = None,
+    ) -> int: ...
+    def countdown(
+        self, milliseconds: int, account: int = 0, timeout: float | None = None
+    ) -> int: ...
+    def transfer(
+        self,
+        to: int,
+        asset: _Asset,
+        amount: _Number | None = None,
+        account: int = 0,
+        reference: str = "",
+        *,
+        amount_units: int | None = None,
+        note: str = "",
+        timeout: float | None = None,
+    ) -> int: ...
+    def request_withdrawal(
+        self,
+        asset: _Asset,
+        amount: _Number | None = None,
+        reference: str = "",
+        *,
+        amount_units: int | None = None,
+        account: int = 0,
+        timeout: float | None = None,
+    ) -> int: ...
+    def cancel_withdrawal(
+        self, reference: str, *, account: int = 0, timeout: float | None = None
+    ) -> int: ...
+    def balances(self, account: int = 0) -> dict[str, tuple[Decimal, Decimal]]: ...
+    def deposit(
+        self,
+        account: int,
+        asset: _Asset,
+        amount: _Number | None = None,
+        reference: str = "",
+        note: str = "",
+        *,
+        amount_units: int | None = None,
+        timeout: float | None = None,
+    ) -> int: ...
+    def settle_withdrawal(
+        self, account: int, reference: str, note: str = "", *, timeout: float | None = None
+    ) -> int: ...
+    def set_account(
+        self,
+        account: int,
+        *,
+        state: str | None = None,
+        tier: int | str | None = None,
+        cancel_orders: bool = False,
+        note: str = "",
+        timeout: float | None = None,
+    ) -> int: ...
+    def set_market(
+        self,
+        market: _Market,
+        *,
+        state: str | None = None,
+        min_notional: _Number | None = None,
+        min_notional_units: int | None = None,
+        reference_price: _Number | None = None,
+        reference_ticks: int | None = None,
+        band_up_bips: int | None = None,
+        band_down_bips: int | None = None,
+        protection_bips: int | None = None,
+        account_orders: int | None = None,
+        cancel_orders: bool = False,
+        note: str = "",
+        timeout: float | None = None,
+    ) -> int: ...
+    def set_fees(
+        self,
+        tier: int,
+        *,
+        maker_fee_ppm: int,
+        taker_fee_ppm: int,
+        market: _Market | None = None,
+        note: str = "",
+        timeout: float | None = None,
+    ) -> int: ...
+    def set_tier(
+        self,
+        tier: int,
+        volume: int,
+        asset: _Asset,
+        note: str = "",
+        *,
+        timeout: float | None = None,
+    ) -> int: ...
+    def open_orders(
+        self, account: int = 0, market: _Market | None = None
+    ) -> list[dict[str, Any]]: ...
     def reports(
         self,
         maximum: int = 65536,
@@ -102,8 +214,13 @@ class Session:
     def capacity(self) -> int: ...
     @property
     def markets(self) -> dict[str, Market]: ...
-    def market(self, market: Market | str | int) -> Market: ...
-    def book(self, market: Market | str | int) -> Book: ...
+    def market(self, market: _Market) -> Market: ...
+    @property
+    def assets(self) -> dict[str, Asset]: ...
+    def asset(self, asset: _Asset) -> Asset: ...
+    @property
+    def accounts(self) -> list[dict[str, Any]]: ...
+    def book(self, market: _Market) -> Book: ...
     def market_data(self) -> MarketData: ...
     def close(self) -> None: ...
     def __enter__(self) -> Self: ...

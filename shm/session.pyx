@@ -12,22 +12,41 @@ from libc.string cimport memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 import select
+from datetime import datetime, timezone
 
 import numpy as np
 
 from matchbox.shm.records cimport *
 from matchbox.shm.ring cimport *
 
+from matchbox.shm import commands as make
 from matchbox.shm.errors import BadArgument, Detached, EngineDown, RingFull
+from matchbox.shm.market import in_range
 from matchbox.shm.reasons import describe
-from matchbox.shm.records import COMMAND, REPORT
+from matchbox.shm.records import COMMAND, REPORT, Kind
 
 cdef enum:
     SPIN_LOOKS = 2000           # looks before parking, some 20 microseconds
     PARK_SLICE_NS = 100000000   # a parked bot looks whether the engine lives this often
 
 _SIDES = {"buy": MB_BUY, "sell": MB_SELL}
-_TIMES_IN_FORCE = {"GTC": MB_GTC, "IOC": MB_IOC, "FOK": MB_FOK}
+_TIMES_IN_FORCE = {"GTC": MB_GTC, "GTD": MB_GTD, "IOC": MB_IOC, "FOK": MB_FOK}
+_ORDER_TYPES = {
+    "limit": MB_LIMIT,
+    "market": MB_MARKET,
+    "stop_loss": MB_STOP_LOSS,
+    "stop_loss_limit": MB_STOP_LOSS_LIMIT,
+    "take_profit": MB_TAKE_PROFIT,
+    "take_profit_limit": MB_TAKE_PROFIT_LIMIT,
+}
+_SELF_TRADES = {
+    "none": MB_TRADE_WITH_SELF,
+    "expire_taker": MB_EXPIRE_TAKER,
+    "expire_maker": MB_EXPIRE_MAKER,
+    "expire_both": MB_EXPIRE_BOTH,
+    "decrement": MB_DECREMENT,
+}
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _WAITS = ("park", "spin")
 
 
@@ -92,8 +111,8 @@ cdef class Session:
     def submit(self, commands, timeout=None):
         """Send a whole array of commands at once, or none of it; returns the position of the first.
 
-        commands  one-dimensional array of dtype COMMAND; the engine reads kind, order_id, price_ticks,
-                  quantity_lots, account, market, side, time_in_force, order_type, flags, client_order_id
+        commands  one-dimensional array of dtype COMMAND; other kinds of record are views of it, as in
+                  `commands.view(MONEY_RECORD)`. What records.h marks (s) is the sequencer's to fill in
         timeout   seconds to wait for room in the ring; None: do not wait
 
         Positions count this session's commands from 1; reports that answer a command carry its position.
@@ -125,35 +144,81 @@ cdef class Session:
         return self._sent - count + 1
 
     def order(self, market, side, quantity=None, price=None, *, quantity_lots=None, price_ticks=None,
-              time_in_force=None, post_only=False, client_order_id="", account=0, timeout=None):
+              quote_amount=None, quote_units=None, order_type=None, time_in_force=None, expire=None, post_only=False,
+              trigger=None, trigger_ticks=None, trailing_bips=0, display=None, display_lots=None, self_trade="none",
+              client_order_id="", account=0, timeout=None):
         """Send one new order: a limit order, or a market order if no price is given. Returns its position.
 
         market            a Market, or its symbol or number
         side              "buy" or "sell"
         quantity, price   str, int or Decimal in units of the base and quote asset; or exact integers:
         quantity_lots, price_ticks
-        time_in_force     "GTC" (limit's default), "IOC" (market's default) or "FOK"
+        quote_amount      of a market order, instead of its quantity: how much of the quote asset to spend or to get;
+        quote_units       or the same in units of the asset
+        order_type        "limit", "market", "stop_loss", "stop_loss_limit", "take_profit" or "take_profit_limit";
+                          the last four wait until the last price reaches `trigger`
+        time_in_force     "GTC" (default with a price), "IOC" (default without), "FOK", or "GTD" (default with expire)
+        expire            of GTD: a datetime with a time zone, or nanoseconds since 1970
         post_only         refuse it rather than let it take
+        trigger           price at which an order that waits is triggered; or trigger_ticks
+        trailing_bips     the trigger follows the price at this distance, in 1/10,000
+        display           iceberg: how much of it is shown at a time; or display_lots
+        self_trade        instead of a fill between two orders of the account: "expire_taker", "expire_maker",
+                          "expire_both", "decrement"; "none" lets them match
         client_order_id   up to 36 printable ASCII characters; unique among the account's live orders
         account           number of another account (trusted sessions)
+
+        An order with `display` or `expire` takes two commands: its ORDER_TERMS, which are answered with DONE at the
+        position before, and itself. They are sent at once, and refused together.
         """
         cdef mb_record record
+        cdef mb_terms_record terms
+        cdef mb_new_order* order = <mb_new_order*>&record
         market = self._market(market)
         memset(&record, 0, sizeof(record))
+        memset(&terms, 0, sizeof(terms))
         record.kind = MB_NEW_ORDER
         record.market = market.number
         record.side = _choice(side, "side", _SIDES)
-        record.quantity_lots = _either(quantity, quantity_lots, "quantity", "quantity_lots", market.lots, True)
-        record.price_ticks = _either(price, price_ticks, "price", "price_ticks", market.ticks, False)
-        is_limit = price is not None or price_ticks is not None
-        record.order_type = MB_LIMIT if is_limit else MB_MARKET
-        if time_in_force is None:
-            time_in_force = "GTC" if is_limit else "IOC"
-        record.time_in_force = _choice(time_in_force, "time_in_force", _TIMES_IN_FORCE)
-        record.flags = MB_POST_ONLY if post_only else 0
         record.account = _number(account, "account", 0xFFFFFFFF)
+        record.price_ticks = _either(price, price_ticks, "price", "price_ticks", market.ticks, False)
+        priced = price is not None or price_ticks is not None
+        if order_type is None:
+            order_type = "limit" if priced else "market"
+        record.order_type = _choice(order_type, "order_type", _ORDER_TYPES)
+        wants_price = order_type == "limit" or order_type.endswith("_limit")
+        if priced != wants_price:
+            raise BadArgument(f"an order of type {order_type} has {'a' if wants_price else 'no'} price")
+        if quote_amount is not None or quote_units is not None:
+            if quantity is not None or quantity_lots is not None:
+                raise BadArgument("give a quantity or an amount of the quote asset, not both")
+            if order_type != "market":
+                raise BadArgument(f"only a market order can be by quote amount: order_type={order_type}")
+            record.quantity_lots = in_range(
+                _either(quote_amount, quote_units, "quote_amount", "quote_units", market.quote_units, True),
+                "quote_amount", quote_units if quote_amount is None else quote_amount)
+            record.flags |= MB_QUOTE_AMOUNT
+        else:
+            record.quantity_lots = _either(quantity, quantity_lots, "quantity", "quantity_lots", market.lots, True)
+        if post_only:
+            record.flags |= MB_POST_ONLY
+        record.trigger_ticks = _either(trigger, trigger_ticks, "trigger", "trigger_ticks", market.ticks, False)
+        order.trailing_bips = _number(trailing_bips, "trailing_bips", 0xFFFF)
+        _check_trigger(order_type, trigger is not None or trigger_ticks is not None, order.trailing_bips)
+        order.self_trade = _choice(self_trade, "self_trade", _SELF_TRADES)
+        terms.expire_ns = 0 if expire is None else _time_ns(expire)
+        if time_in_force is None:
+            time_in_force = "GTD" if expire is not None else "GTC" if wants_price else "IOC"
+        record.time_in_force = _choice(time_in_force, "time_in_force", _TIMES_IN_FORCE)
+        if (expire is not None) != (time_in_force == "GTD"):
+            raise BadArgument(f"expire goes with GTD, and GTD with expire: time_in_force={time_in_force}")
+        terms.display_lots = _either(display, display_lots, "display", "display_lots", market.lots, False)
         _set_client_id(&record, client_order_id)
-        return self._send(&record, timeout)
+        if display is None and display_lots is None and expire is None:
+            return self._send(&record, timeout)
+        terms.kind = MB_ORDER_TERMS
+        terms.market, terms.account = record.market, record.account
+        return self._send_two(<mb_record*>&terms, &record, timeout)
 
     def buy(self, market, quantity=None, price=None, **options):
         """order() with side="buy"."""
@@ -207,6 +272,121 @@ cdef class Session:
         record.account = _number(account, "account", 0xFFFFFFFF)
         return self._send(&record, timeout)
 
+    def mass_cancel(self, market=None, side=None, account=0, timeout=None):
+        """Cancel all orders of the account: of all markets and sides, or of one. Returns the command's position.
+
+        It is answered with DONE; then a CANCELED for each order, with the reason MASS_CANCELED.
+        """
+        return self._submit(make.mass_cancel(self._connection, market, side, account), timeout)
+
+    def countdown(self, milliseconds, account=0, timeout=None):
+        """Cancel all orders of the account when so many milliseconds have passed, unless called again by then.
+
+        0 disarms it. Each session has a countdown of its own for the account.
+        """
+        return self._submit(make.countdown(milliseconds, account), timeout)
+
+    # -- money
+
+    def transfer(self, to, asset, amount=None, account=0, reference="", *, amount_units=None, note="", timeout=None):
+        """Move money to account number `to`: of the same family, unless this is an operator's session.
+
+        asset         an Asset, or its name or number
+        amount        str, int or Decimal of whole assets; or exactly, in the asset's units: amount_units
+        account       whose money; 0 = the session's own
+        reference     may be empty; else used once, as that of a withdrawal
+        """
+        return self._submit(
+            make.transfer(self._connection, account, to, asset, amount, amount_units, reference, note), timeout)
+
+    def request_withdrawal(self, asset, amount=None, reference="", *, amount_units=None, account=0, timeout=None):
+        """Hold an amount until an operator settles the withdrawal, or it is canceled.
+
+        reference     1 to 36 printable ASCII characters that name the movement; used once, so that it can be sent
+                      again by who does not know whether it was done
+        """
+        return self._submit(
+            make.money(Kind.REQUEST_WITHDRAWAL, self._connection, account, asset, amount, amount_units, reference),
+            timeout)
+
+    def cancel_withdrawal(self, reference, *, account=0, timeout=None):
+        """Free what is held for the withdrawal that was requested under this reference."""
+        return self._submit(make.withdrawal(Kind.CANCEL_WITHDRAWAL, account, reference), timeout)
+
+    def balances(self, account=0):
+        """{asset name: (free, held)} of an account, as Decimals of whole assets. 0 = the session's own account.
+
+        They are those that the exchange has settled so far: asked of its process, not of a ring.
+        """
+        return self._connection.balances(self._account(account))
+
+    # -- an operator's
+
+    def deposit(self, account, asset, amount=None, reference="", note="", *, amount_units=None, timeout=None):
+        """Credit an account with what has arrived under this reference."""
+        return self._submit(
+            make.money(Kind.DEPOSIT, self._connection, account, asset, amount, amount_units, reference, note), timeout)
+
+    def settle_withdrawal(self, account, reference, note="", *, timeout=None):
+        """What is held under this reference has left the exchange."""
+        return self._submit(make.withdrawal(Kind.SETTLE_WITHDRAWAL, account, reference, note), timeout)
+
+    def set_account(self, account, *, state=None, tier=None, cancel_orders=False, note="", timeout=None):
+        """Set an account's state ("active", "cancel_only", "frozen") or fee tier (0 to 9, "by_volume").
+
+        cancel_orders   kill switch: cancel all of its orders
+        """
+        return self._submit(make.set_account(account, state, tier, cancel_orders, note), timeout)
+
+    def set_market(self, market, *, state=None, min_notional=None, min_notional_units=None, reference_price=None,
+                   reference_ticks=None, band_up_bips=None, band_down_bips=None, protection_bips=None,
+                   account_orders=None, cancel_orders=False, note="", timeout=None):
+        """Set rules of a market; what is left out stays.
+
+        state            "open", "post_only", "cancel_only" or "halted"
+        min_notional     least price times quantity, of the quote asset; 0 = no limit
+        reference_price  counts as the last price until the next trade
+        band_*_bips      how far from the last price orders may be priced, in 1/10,000; 0 = no band. Both together
+        protection_bips  how far a market order may trade, 1 to 10,000
+        account_orders   that one account may have open; 0 = no limit
+        cancel_orders    kill switch: cancel all orders of the market
+        """
+        return self._submit(
+            make.set_market(
+                self._market(market), state=state, min_notional=min_notional, min_notional_units=min_notional_units,
+                reference_price=reference_price, reference_ticks=reference_ticks, band_up_bips=band_up_bips,
+                band_down_bips=band_down_bips, protection_bips=protection_bips, account_orders=account_orders,
+                cancel_orders=cancel_orders, note=note),
+            timeout)
+
+    def set_fees(self, tier, *, maker_fee_ppm, taker_fee_ppm, market=None, note="", timeout=None):
+        """Set the rates of a tier, in millionths: of one market, or of all that have none of their own.
+
+        maker_fee_ppm   below 0: a rebate, out of the taker's fee
+        """
+        market = None if market is None else self._market(market)
+        return self._submit(make.set_fees(market, tier, maker_fee_ppm, taker_fee_ppm, note), timeout)
+
+    def set_tier(self, tier, volume, asset, note="", *, timeout=None):
+        """Set the 30-day volume, in whole units of `asset`, from which a tier applies by volume; 0 = it does not."""
+        return self._submit(make.set_tier(tier, volume, self._connection.asset(asset), note), timeout)
+
+    def open_orders(self, account=0, market=None):
+        """The live orders of an account as dicts, of all markets or of one. 0 = the session's own account."""
+        number = 0 if market is None else self._market(market).number
+        return self._connection.orders(self._account(account), number)
+
+    # -- how it is sent
+
+    def _account(self, account):
+        account = _number(account, "account", 0xFFFFFFFF) or self.account
+        if not account:
+            raise BadArgument("this session has no account of its own: give account")
+        return account
+
+    def _submit(self, record, timeout):
+        return self.submit(record.view(COMMAND), timeout)
+
     cdef _name_order(self, mb_record* record, order_id, client_order_id, account):
         record.order_id = _number(order_id, "order_id", 0xFFFFFFFFFFFFFFFF)
         record.account = _number(account, "account", 0xFFFFFFFF)
@@ -218,6 +398,14 @@ cdef class Session:
         self._make_room(1, timeout)
         memcpy(self._command_slots + (self._sent & self._command_mask) * 128, record, 128)
         self._publish(1)
+        return self._sent
+
+    cdef _send_two(self, mb_record* first, mb_record* second, timeout):
+        """Two records that belong together, or neither. Returns the position of the second."""
+        self._make_room(2, timeout)
+        memcpy(self._command_slots + (self._sent & self._command_mask) * 128, first, 128)
+        memcpy(self._command_slots + ((self._sent + 1) & self._command_mask) * 128, second, 128)
+        self._publish(2)
         return self._sent
 
     cdef void _publish(self, uint64_t count) noexcept nogil:
@@ -408,6 +596,20 @@ cdef class Session:
         """A market by symbol or number."""
         return self._connection.market(market)
 
+    @property
+    def assets(self):
+        """The assets by name."""
+        return self._connection.assets
+
+    def asset(self, asset):
+        """An asset by name or number."""
+        return self._connection.asset(asset)
+
+    @property
+    def accounts(self):
+        """The accounts that this user may name, as dicts of number, name and parent (0: none)."""
+        return self._connection.accounts()
+
     def book(self, market):
         """A view of a market's depth table, read in place."""
         return self._connection.book(market)
@@ -474,6 +676,27 @@ cdef _either(value, exact, value_name, exact_name, convert, required):
             raise BadArgument(f"give {value_name} or {exact_name}")
         return 0
     return convert(value)
+
+
+cdef _check_trigger(order_type, has_trigger, trailing_bips):
+    """Orders that wait have a trigger price, or a distance, or both; others have neither."""
+    if order_type in ("limit", "market"):
+        if has_trigger or trailing_bips:
+            raise BadArgument(
+                f"an order of type {order_type} does not wait for a trigger: give order_type, such as stop_loss"
+            )
+    elif not has_trigger and not trailing_bips:
+        raise BadArgument(f"an order of type {order_type} needs trigger, trigger_ticks or trailing_bips")
+
+
+cdef _time_ns(when):
+    """Nanoseconds since 1970, exactly, of a datetime with a time zone or of themselves."""
+    if isinstance(when, datetime):
+        if when.tzinfo is None:
+            raise BadArgument(f"expire must have a time zone: expire={when!r}")
+        elapsed = when - _EPOCH
+        when = (elapsed.days * 86400 + elapsed.seconds) * 1000000000 + elapsed.microseconds * 1000
+    return _number(when, "expire", 0xFFFFFFFFFFFFFFFF)
 
 
 cdef _set_client_id(mb_record* record, text):

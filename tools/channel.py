@@ -1,7 +1,8 @@
 """The line between supervisor and host process: requests, answers, descriptors on a socket pair.
 
-A packet is a JSON object; descriptors travel beside it. The supervisor asks {"do": name, ...}, the
-host answers {"ok": true, ...} or {"ok": false, "error": text}; one request at a time.
+A message is a JSON object; descriptors travel beside it. The supervisor asks {"do": name, ...}, the
+host answers {"ok": true, ...} or {"ok": false, "error": text}; one request at a time. A message
+that is too long for one packet goes in several; all but the last begin with "+".
 """
 
 import json
@@ -12,7 +13,8 @@ from typing import Any
 
 from matchbox.shm.errors import EngineDown, MatchboxError
 
-_MOST = 1 << 17
+_MOST = 1 << 17  # of a packet
+_MORE = b"+"  # no JSON object begins with it
 
 
 class Channel:
@@ -30,15 +32,25 @@ class Channel:
         return Channel(ours), theirs
 
     def send(self, message: dict[str, Any], fds: Iterable[int] = ()) -> None:
-        socket.send_fds(self.socket, [json.dumps(message).encode()], list(fds))
+        data = json.dumps(message).encode()
+        while len(data) > _MOST:
+            self.socket.send(_MORE + data[: _MOST - 1])
+            data = data[_MOST - 1 :]
+        socket.send_fds(self.socket, [data], list(fds))
 
     def receive(self) -> tuple[dict[str, Any] | None, list[int]]:
-        """The next packet and its descriptors; None at the end."""
-        try:
-            data, fds, _, _ = socket.recv_fds(self.socket, _MOST, 4)
-        except ConnectionResetError:
-            return None, []
-        return (json.loads(data) if data else None), list(fds)
+        """The next message and its descriptors; None at the end."""
+        parts: list[bytes] = []
+        while True:
+            try:
+                data, fds, _, _ = socket.recv_fds(self.socket, _MOST, 4)
+            except ConnectionResetError:
+                return None, []
+            if not data:
+                return None, list(fds)
+            if not data.startswith(_MORE):
+                return json.loads(b"".join([*parts, data])), list(fds)
+            parts.append(data[1:])
 
     def ask(
         self, do: str, *, fds: Iterable[int] = (), timeout: float | None = 60.0, **fields: Any

@@ -17,6 +17,9 @@ from matchbox.shm.errors import MatchboxError
 
 GROUPS = (
     "commands_instance",  # up, down, status, ring
+    "commands_money",  # deposit, withdraw, transfer, account
+    "commands_market",  # market, fees
+    "commands_order",  # order, book
     "commands_flow",  # replay
     "commands_journal",  # log
     "commands_bench",  # bench

@@ -46,14 +46,14 @@ def register(app: typer.Typer) -> None:
         Filters of several sorts must all hold.
         """
         from matchbox.persistence.journal import Reader
-        from matchbox.tools import logview
+        from matchbox.tools import logview, recordview
 
         if tail < 0 or last < 0:
             raise BadArgument(f"--tail and --to must be above 0: tail={tail}, to={last}")
         if tail and first != 1:
             raise BadArgument("--tail and --from both say where to begin")
         with Reader(logview.find_journal(place)) as reader:
-            known = logview.read_names(reader) if market or account else logview.Names()
+            known = logview.read_names(reader) if market or account else recordview.Names()
             view = logview.View(
                 first=logview.last_records(reader, tail) if tail else first,
                 last=last or logview.END,
@@ -65,8 +65,8 @@ def register(app: typer.Typer) -> None:
                 sessions=tuple(session),
                 refused=refused,
             )
-            names = logview.Names()
-            write = logview.json_line if as_json else logview.line
+            names = recordview.Names()
+            write = recordview.json_line if as_json else recordview.line
             wait = logview.wait_for_more if follow else lambda: False
             for records in logview.read(reader, view, names, follow=wait):
                 sys.stdout.writelines(f"{write(record, names)}\n" for record in records)

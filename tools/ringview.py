@@ -27,7 +27,7 @@ from matchbox.shm.records import (
     Side,
 )
 from matchbox.shm.ring import Ring
-from matchbox.tools import logview
+from matchbox.tools import recordview
 
 _COUNT = 10  # records, if only the first is given
 _KINDS = {
@@ -43,6 +43,26 @@ _ENUMERATIONS: dict[str, dict[str, Any]] = {
     "events": {"kind": EventKind, "side": Side, "reason": Reason, "flags": EventFlag},
     "reports": {"kind": EventKind, "side": Side, "reason": Reason, "flags": ReportFlag},
     "market-data": {"kind": MarketDataKind, "side": Side},
+}
+# What fields are called in records of a kind (0: of any other), where they share their place with
+# what others have there.
+_BALANCE = {
+    "market": "asset",
+    "quantity_lots": "free",
+    "leaves_lots": "held",
+    "cumulative_lots": "change",
+    "client_order_id": "reference",
+    "trade_id": "command_position",
+}
+_MEANT: dict[tuple[str, int], dict[str, str]] = {
+    ("events", EventKind.BALANCE): _BALANCE,
+    ("events", EventKind.AMENDED): {
+        "maker_leaves_lots": "previous_level_lots",
+        "maker_cumulative_lots": "previous_price_ticks",
+    },
+    ("reports", EventKind.BALANCE): _BALANCE,
+    ("reports", EventKind.TRADE): {},
+    ("reports", 0): {"trade_id": "command_position"},
 }
 
 
@@ -141,15 +161,15 @@ def _show(ring: Ring, kind: str, first: int, count: int, as_json: bool) -> None:
     records = ring.peek(first, count, dtype)
     # The producer may have gone round meanwhile: what it can have written over is left out.
     lapped = max(0, min(count, ring.produced - ring.capacity - first))
-    names = logview.Names()
+    names = recordview.Names()
     if dtype is COMMAND:
         names.learn(records[lapped:])
     if lapped:
         print(json.dumps({"lapped": lapped}) if as_json else f"{lapped} were written over")
     for position, record in enumerate(records[lapped:], first + lapped):
         if dtype is COMMAND:
-            values = logview.fields(record, names)
-            text = logview.line(record, names)
+            values = recordview.fields(record, names)
+            text = recordview.line(record, names)
         else:
             values = fields(record, kind)
             text = " ".join(f"{name}={value}" for name, value in values.items())
@@ -164,7 +184,9 @@ def fields(record: Any, kind: str) -> dict[str, Any]:
     """An EVENT, REPORT or MARKET_DATA record: its fields that are not zero; else all bytes."""
     if record.dtype.names is None:
         return {"bytes": bytes(record).hex()}
-    enumerations = _ENUMERATIONS.get("events" if kind == "ledger" else kind, {})
+    kind = "events" if kind == "ledger" else kind
+    enumerations = _ENUMERATIONS.get(kind, {})
+    meant = _MEANT.get((kind, int(record["kind"])), _MEANT.get((kind, 0), {}))
     out: dict[str, Any] = {}
     for name in record.dtype.names:
         value = record[name]
@@ -173,9 +195,9 @@ def fields(record: Any, kind: str) -> dict[str, Any]:
         if name in enumerations:
             out[name] = _named(enumerations[name], int(value))
         elif isinstance(value, bytes):
-            out[name] = value.decode("ascii", "backslashreplace")
+            out[meant.get(name, name)] = value.decode("ascii", "backslashreplace")
         else:
-            out[name] = int(value)
+            out[meant.get(name, name)] = int(value)
     return out
 
 

@@ -7,6 +7,8 @@ free again when its last report is out.
 """
 
 import contextlib
+import fcntl
+import json
 import os
 import pwd
 import selectors
@@ -20,11 +22,12 @@ import numpy as np
 
 from matchbox.core.plan import OPERATOR_SLOT, Plan
 from matchbox.shm import segment
-from matchbox.shm.control import LAYOUT_VERSION, MAGIC, REQUEST, RequestKind, reply
-from matchbox.shm.errors import MatchboxError, SegmentError
+from matchbox.shm.control import LAYOUT_VERSION, MAGIC, REQUEST, RequestFlag, RequestKind, reply
+from matchbox.shm.errors import EngineDown, MatchboxError, SegmentError
 from matchbox.shm.reasons import Reason, describe
 from matchbox.shm.records import (
     COMMAND,
+    FEE_ACCOUNT,
     MARKET_RECORD,
     NAMED_RECORD,
     Capability,
@@ -38,6 +41,8 @@ from matchbox.tools.channel import Channel, close_all
 from matchbox.tools.config import Config
 
 _ANSWER_TIMEOUT_S = 30.0
+# Of operator records. A transfer has two balances; the first answers it.
+_ANSWERS = (EventKind.DONE, EventKind.REJECTED, EventKind.BALANCE)
 _PEER = struct.Struct("3i")
 
 
@@ -67,10 +72,7 @@ class Operator:
                 if not len(reports):
                     raise MatchboxError("the exchange does not answer its operator")
                 for report in reports:
-                    if int(report["command_position"]) == position and report["kind"] in (
-                        EventKind.DONE,
-                        EventKind.REJECTED,
-                    ):
+                    if int(report["command_position"]) == position and report["kind"] in _ANSWERS:
                         answers.append(report)
                         position += 1
         return answers
@@ -185,6 +187,13 @@ class Doorkeeper:
             return reply(count=len(markets)), [], markets.tobytes()
         if kind == RequestKind.CLOSE:
             return self._close(request, pid)
+        if kind in (
+            RequestKind.ASSETS,
+            RequestKind.ACCOUNTS,
+            RequestKind.BALANCES,
+            RequestKind.ORDERS,
+        ):
+            return reply(), [_document(self._look(kind, request, uid))], b""
         raise Refused(
             Reason.UNKNOWN_KIND, f"no such request: kind={kind}, allowed={[*map(int, RequestKind)]}"
         )
@@ -193,7 +202,14 @@ class Doorkeeper:
 
     def _attach(self, request: Any, pid: int, uid: int) -> tuple[bytes, list[int], bytes]:
         account = self._account(_text(request, "account"), uid)
-        capabilities = self._capabilities(int(request["capabilities"]), account, uid)
+        flags = int(request["flags"])
+        if flags & ~sum(RequestFlag):
+            raise Refused(
+                Reason.BAD_FLAGS,
+                f"no such flags of a request: flags={flags}, allowed={int(sum(RequestFlag))}",
+            )
+        operates = bool(flags & RequestFlag.OPERATOR)
+        capabilities = self._capabilities(int(request["capabilities"]), account, uid, operates)
         self.sweep()
         name = _text(request, "name") or self._free_name(_text(request, "account") or "session")
         slot = next(
@@ -218,7 +234,10 @@ class Doorkeeper:
             for host in self.hosts:
                 host.ask("open_session", slot=slot, fds=[commands, reports])
             try:
-                answer = self.operator.one(_attachment(name, slot, account, capabilities))
+                record = _attachment(name, slot, account, capabilities)
+                record["user"] = _user_number(uid)
+                record["cancel_on_detach"] = bool(flags & RequestFlag.CANCEL_ON_DETACH)
+                answer = self.operator.one(record)
             except BaseException:
                 for host in self.hosts:
                     host.ask("close_session", slot=slot)
@@ -281,17 +300,21 @@ class Doorkeeper:
             f"no account of this name is open to you: account={name}, user={_user(uid)}",
         )
 
-    def _capabilities(self, wanted: int, account: int, uid: int) -> int:
+    def _capabilities(self, wanted: int, account: int, uid: int, operates: bool) -> int:
         allowed = Capability.TRADE if account else Capability(0)
         if self._owner(uid):
             allowed |= Capability.TRADE | Capability.NAME_ACCOUNTS
         if self._owner(uid) or uid in self.config.operator_ids:
             allowed |= Capability.OPERATE
+        if operates:
+            wanted |= Capability.OPERATE
         if wanted & ~allowed:
             raise Refused(
                 Reason.NOT_PERMITTED,
                 f"capabilities not open to you: wanted={wanted}, allowed={int(allowed)}",
             )
+        if operates:
+            return int(allowed)
         return wanted or int(allowed & Capability.TRADE if account else 0)
 
     @staticmethod
@@ -314,6 +337,56 @@ class Doorkeeper:
         raise Refused(
             Reason.UNKNOWN_MARKET, f"no such market: {symbol or number}; there are: {symbols}"
         )
+
+    # -- looking
+
+    def _look(self, kind: int, request: Any, uid: int) -> Any:
+        """What is asked for, as JSON has it."""
+        if kind == RequestKind.ASSETS:
+            return [{"number": a.id, "name": a.name, "scale": a.scale} for a in self.config.assets]
+        accounts = self._accounts_of(uid)
+        if kind == RequestKind.ACCOUNTS:
+            return list(accounts.values())
+        number = int(request["number"])
+        everyone = number == 0 and kind == RequestKind.ORDERS
+        if not (self._operates(uid) if everyone or number == FEE_ACCOUNT else number in accounts):
+            raise Refused(
+                Reason.ACCOUNT_NOT_PERMITTED,
+                f"no account of this number is open to you: number={number}, user={_user(uid)}",
+            )
+        if kind == RequestKind.BALANCES:
+            return self._ask_sequencer("balances", account=number)
+        return self._ask_sequencer("orders", account=number, market=int(request["market"]))
+
+    def _operates(self, uid: int) -> bool:
+        return self._owner(uid) or uid in self.config.operator_ids
+
+    def _accounts_of(self, uid: int) -> dict[int, dict[str, Any]]:
+        """The accounts that a user may name: all, or those that are open to it and their subs."""
+        definitions = self.config.definitions()
+        records = definitions[definitions["kind"] == Kind.ADD_ACCOUNT].view(NAMED_RECORD)
+        own = {a.number for a in self.config.accounts if uid in a.user_ids}
+        return {
+            int(record["account"]): {
+                "number": int(record["account"]),
+                "name": _text(record, "name"),
+                "parent": int(record["parent"]),
+            }
+            for record in records
+            if self._operates(uid) or {int(record["account"]), int(record["parent"])} & own
+        }
+
+    def _ask_sequencer(self, do: str, **fields: Any) -> dict[str, Any]:
+        """What the host of the sequencer answers. Raises Refused."""
+        threads = self.plan.threads
+        serving = {t.process for t in threads if {"sequencer", "publisher"} & set(t.agents)}
+        place = sorted(serving).index(threads[self.plan.thread_of("sequencer")].process)
+        try:
+            return self.hosts[place].ask(do, **fields)
+        except EngineDown as error:
+            raise Refused(Reason.ENGINE_STOPPED, str(error)) from None
+        except MatchboxError as error:
+            raise Refused(Reason.BAD_FIELD, str(error)) from None
 
     def _part(self, part: str) -> SegmentName:
         return SegmentName(self.plan.instance, self.plan.epoch, part)
@@ -369,6 +442,26 @@ def _attachment(name: str, slot: int, account: int, capabilities: int) -> np.nda
     record["kind"], record["name"], record["slot"] = Kind.ATTACH_SESSION, name.encode(), slot
     record["account"], record["capabilities"] = account, capabilities
     return record
+
+
+def _document(content: Any) -> int:
+    """A descriptor of a sealed file that has `content` as JSON."""
+    fd = os.memfd_create("matchbox-answer", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        data = memoryview(json.dumps(content).encode())
+        while data:
+            data = data[os.write(fd, data) :]
+        seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _user_number(uid: int) -> int:
+    """`user` of an ATTACH_SESSION record: one more than the id, 0 if that cannot be said."""
+    return (uid + 1) & 0xFFFFFFFF
 
 
 def _text(request: Any, field: str) -> str:

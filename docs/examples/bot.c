@@ -10,7 +10,8 @@
 
 #include "bot.h"
 
-static const char *const kinds[] = {"", "ACCEPTED", "REJECTED", "TRADE", "RESTED", "CANCELED", "EXPIRED", "AMENDED"};
+static const char *const kinds[] = {"",       "ACCEPTED", "REJECTED", "TRADE",     "RESTED",   "CANCELED",
+                                    "EXPIRED", "AMENDED",  "TRIGGERED", "PREVENTED", "BALANCE"};
 
 static void limit(mb_bot *bot, unsigned side, uint32_t market, int64_t price, int64_t lots, const char *id) {
     mb_record *order = mb_bot_command(bot, MB_NEW_ORDER);

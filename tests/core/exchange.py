@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from matchbox.core.instrument import market_record
 from matchbox.core.plan import OPERATOR_SLOT, Plan, PlanMarket, PlanThread
 from matchbox.shm.depth import Book, MarketData, format_depth
-from matchbox.shm.market import Market
+from matchbox.shm.market import Asset, Market
 from matchbox.shm.records import COMMAND, LOG_RECORD, NAMED_RECORD, REPORT, Kind
 from matchbox.shm.ring import Reader, Ring, ring_bytes
 from matchbox.shm.session import Session
@@ -99,6 +99,15 @@ class Connection:
         if isinstance(market, Market):
             return market
         return next(m for m in self.markets.values() if market in (m.symbol, m.number))
+
+    @property
+    def assets(self) -> dict[str, Asset]:
+        return {"BTC": Asset(1, "BTC", 8), "USD": Asset(2, "USD", 8)}
+
+    def asset(self, asset: Asset | str | int) -> Asset:
+        if isinstance(asset, Asset):
+            return asset
+        return next(a for a in self.assets.values() if asset in (a.name, a.number))
 
     def book(self, market: Market | str | int) -> Book:
         return self.exchange.book(self.market(market).number)

@@ -44,11 +44,15 @@ def test_every_command_and_option_is_in_the_operations_guide() -> None:
     guide = (ROOT / "docs" / "operations.md").read_text()
     for name, command in commands().items():
         assert f"`matchbox {name}" in guide, f"matchbox {name} is not explained"
-        section = guide.partition(f"## `matchbox {name}")[2].partition("\n## ")[0]
-        for parameter in command.params:
-            longest = max(parameter.opts, key=len)
-            if longest.startswith("--") and longest != "--help":
-                assert f"`{longest}" in section, f"matchbox {name} {longest} is not explained"
+        heading = f"## `matchbox {name}"
+        section = heading + guide.partition(heading)[2].partition("\n## ")[0]
+        parts = getattr(command, "commands", {"": command})
+        for part, leaf in parts.items():
+            assert f"matchbox {name} {part}".strip() in section, f"matchbox {name} {part}"
+            for parameter in leaf.params:
+                longest = max(parameter.opts, key=len)
+                if longest.startswith("--") and longest != "--help":
+                    assert f"`{longest}" in section, f"matchbox {name} {longest} is not explained"
 
 
 def test_the_operations_guide_explains_no_command_that_there_is_not() -> None:

@@ -17,15 +17,25 @@ from matchbox.shm.reasons import Reason
 from matchbox.shm.records import (
     LOG_RECORD,
     MARKET_RECORD,
+    MONEY_RECORD,
     NAMED_RECORD,
+    NEW_ORDER,
+    RULES_RECORD,
+    TERMS_RECORD,
+    TIER_BY_VOLUME,
+    AccountState,
     Flag,
     Kind,
+    MarketState,
     OrderType,
+    Rule,
+    SelfTrade,
     Side,
     TimeInForce,
 )
-from matchbox.tools import cli, config, logview
-from matchbox.tools.logview import Names, View
+from matchbox.tools import cli, config, logview, recordview
+from matchbox.tools.logview import View
+from matchbox.tools.recordview import Names
 
 START_NS = 1_790_000_000_000_000_000  # 2026-09-21T14:13:20Z
 SECOND = 1_000_000_000
@@ -57,8 +67,6 @@ def stamp(*records: Any) -> Any:
     log = np.concatenate(records)
     log["sequence"] = np.arange(1, len(log) + 1)
     log["timestamp_ns"] = START_NS + SECOND * np.arange(len(log), dtype=np.uint64)
-    ids = log["kind"] == Kind.NEW_ORDER
-    log["order_id"][ids] = log["sequence"][ids]
     return log
 
 
@@ -165,7 +173,7 @@ def lines_of(journal: Path, view: View) -> list[str]:
     names = Names()
     with Reader(journal) as reader:
         parts = list(logview.read(reader, view, names))
-    return [logview.line(record, names) for part in parts for record in part]
+    return [recordview.line(record, names) for part in parts for record in part]
 
 
 def test_a_line_shows_decimals_by_definitions_that_are_not_shown(journal: Path, log: Any) -> None:
@@ -189,14 +197,14 @@ def test_definitions_and_marks_are_readable(journal: Path, log: Any) -> None:
         "ADD_ASSET      engine    asset=1 name=USDT scale=8",
         "ADD_ACCOUNT    engine    account=1 name=alice",
         "ADD_MARKET     engine    market=1 symbol=BTC/USDT base_asset=2 quote_asset=1",
-        "ATTACH_SESSION session=1 attached=2 name=alice-bot account=1 capabilities=TRADE",
+        "ATTACH_SESSION session=1 attached=2 name=alice-bot account=alice capabilities=TRADE",
     ):
         assert part in text
 
 
 def test_what_is_not_defined_is_shown_in_numbers() -> None:
     record = stamp(new(account=9, market=7, side=Side.BUY, price_ticks=5, quantity_lots=6))[0]
-    text = logview.line(record, Names())
+    text = recordview.line(record, Names())
     assert "account=9 market=7 order=1 buy 6 lots at 5 ticks limit GTC" in text
 
 
@@ -212,9 +220,137 @@ def test_any_bytes_make_one_printable_line() -> None:
     records["kind"] = draw.choice([int(kind) for kind in Kind], 500)
     names = Names()
     for record in records:
-        text = logview.line(record, names)
+        text = recordview.line(record, names)
         assert text.isprintable() and text.isascii(), text
-        json.loads(logview.json_line(record, names))
+        json.loads(recordview.json_line(record, names))
+
+
+# ---- what orders need besides, money, and rules
+
+
+def view_of(dtype: Any, kind: int, **values: Any) -> Any:
+    record = np.zeros(1, dtype)
+    record["kind"] = kind
+    for name, value in values.items():
+        record[name] = value
+    return record.view(LOG_RECORD)
+
+
+def money(kind: int, **values: Any) -> Any:
+    return view_of(MONEY_RECORD, kind, **({"account": 1, "asset": 1, "amount": 150000000} | values))
+
+
+def rules(kind: int, **values: Any) -> Any:
+    return view_of(RULES_RECORD, kind, **values)
+
+
+def placed(**values: Any) -> Any:
+    base = {"account": 1, "market": 1, "side": Side.BUY, "order_type": OrderType.LIMIT}
+    base |= {"time_in_force": TimeInForce.GTC, "quantity_lots": 150000}
+    return view_of(NEW_ORDER, Kind.NEW_ORDER, **(base | values))
+
+
+@pytest.fixture(scope="module")
+def demo() -> Names:
+    names = Names()
+    names.learn(config.load(config.DEMO).definitions())
+    return names
+
+
+CASES = [
+    (placed(price_ticks=10001, hold=15001500000, maker_fee_ppm=-50, taker_fee_ppm=400,
+            self_trade=SelfTrade.EXPIRE_TAKER, has_terms=1),
+     "buy 1.50000 at 100.01 limit GTC self-trade=expire-taker with-terms hold=150.01500000 USDT "
+     "maker=-50ppm taker=400ppm"),
+    (placed(order_type=OrderType.MARKET, time_in_force=TimeInForce.IOC, price_ticks=11000,
+            quantity_lots=2500000000, flags=Flag.QUOTE_AMOUNT),
+     "buy for 25.00000000 bound 110.00 market IOC quote-amount"),
+    (placed(order_type=OrderType.STOP_LOSS, side=Side.SELL, trigger_ticks=9000, trailing_bips=150,
+            time_in_force=TimeInForce.IOC, hold=150000000),
+     "sell 1.50000 stop-loss IOC trigger 90.00 trailing 150 bips hold=1.50000000 BTC"),
+    (view_of(TERMS_RECORD, Kind.ORDER_TERMS, account=1, market=1, display_lots=10000,
+             expire_ns=START_NS),
+     "account=alice market=BTC/USDT display=0.10000 expires=2026-09-21T14:13:20.000000000Z"),
+    (order(Kind.CANCEL_ORDER, account=1, market=1, order_id=11,
+           cancel_reason=Reason["GTD_EXPIRED"]),
+     "engine    account=alice market=BTC/USDT order=11 reason=GTD_EXPIRED"),
+    (order(Kind.MASS_CANCEL, account=1, side=Side.SELL), "account=alice side=sell"),
+    (order(Kind.MASS_CANCEL, account=1, market=2), "account=alice market=ETH/USDT"),
+    (order(Kind.COUNTDOWN, account=1, quantity_lots=5000), "account=alice milliseconds=5000"),
+    (money(Kind.DEPOSIT, reference=b"wire-1", note=b"by hand", operator_id=1001),
+     'account=alice 1.50000000 USDT reference=wire-1 note="by hand" operator=1000'),
+    (money(Kind.TRANSFER, counter_account=2), "account=alice to=bob 1.50000000 USDT"),
+    (money(Kind.REQUEST_WITHDRAWAL, asset=99, reference=b"w"),
+     "account=alice 150000000 units of asset 99 reference=w"),
+    (money(Kind.SETTLE_WITHDRAWAL, asset=0, amount=0, reference=b"w"), "account=alice reference=w"),
+    (rules(Kind.SET_ACCOUNT, account=1, state=AccountState.FROZEN, tier=TIER_BY_VOLUME,
+           rules=Rule.STATE | Rule.TIER | Rule.CANCEL, note=b"court order", operator_id=1),
+     'account=alice changes=state,tier,cancel state=frozen tier=by-volume note="court order" '
+     "operator=0"),
+    (rules(Kind.SET_MARKET, market=1, amount=1000000000, reference_ticks=10000, band_up_bips=500,
+           band_down_bips=0, protection_bips=100, account_orders=0, state=MarketState.HALTED,
+           rules=Rule.NOTIONAL | Rule.REFERENCE | Rule.BANDS | Rule.PROTECTION | Rule.ORDERS),
+     "market=BTC/USDT changes=notional,reference,bands,protection,orders min_notional=10.00000000 "
+     "reference_price=100.00 band_up_bips=500 band_down_bips=0 protection_bips=100 "
+     "account_orders=0"),
+    (rules(Kind.SET_FEES, market=1, tier=2, maker_fee_ppm=-50, taker_fee_ppm=400),
+     "market=BTC/USDT tier=2 maker_fee_ppm=-50 taker_fee_ppm=400"),
+    (rules(Kind.SET_FEES, taker_fee_ppm=400), "tier=0 maker_fee_ppm=0 taker_fee_ppm=400"),
+    (rules(Kind.SET_TIER, tier=3, asset=1, amount=1000000),
+     "tier=3 asset=USDT volume=1000000"),
+    (named(Kind.ADD_ACCOUNT, account=9, name=b"alice.algo", parent=1),
+     "account=9 name=alice.algo parent=1"),
+    (named(Kind.ATTACH_SESSION, id=4, account=1, name=b"x", user=1001, cancel_on_detach=1),
+     "attached=4 name=x account=alice position=0 user=1000 cancel_on_detach=True"),
+    (order(Kind.TICK), "TICK           engine"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("record", "text"), CASES, ids=lambda value: str(value)[:30])
+def test_a_line_says_what_a_record_of_each_kind_means(record: Any, text: str, demo: Names) -> None:
+    (row,) = record
+    assert recordview.line(row, demo).strip().endswith(text)
+    values = json.loads(recordview.json_line(row, demo))
+    assert values["kind"] == Kind(int(row["kind"])).name
+
+
+def test_numbers_stand_beside_decimals_in_json(demo: Names) -> None:
+    deposit = recordview.fields(money(Kind.DEPOSIT, reference=b"r")[0], demo)
+    assert {name: deposit[name] for name in ("asset", "asset_name", "amount", "amount_units")} == {
+        "asset": 1, "asset_name": "USDT", "amount": "1.50000000", "amount_units": 150000000,
+    }  # fmt: skip
+    assert recordview.fields(money(Kind.DEPOSIT, asset=50)[0], demo)["amount"] is None
+
+
+def test_every_kind_of_record_has_a_case() -> None:
+    earlier = {Kind.AMEND_ORDER, Kind.ADD_ASSET, Kind.ADD_MARKET, Kind.DETACH_SESSION, Kind.START}
+    plain = {Kind.SUBSCRIBE, Kind.UNSUBSCRIBE, Kind.LOGOUT, Kind.STOP, Kind.INVALID}
+    shown_here = {Kind(int(record["kind"][0])) for record, _ in CASES}
+    shown_here |= {Kind.CANCEL_WITHDRAWAL}  # as SETTLE_WITHDRAWAL
+    assert shown_here | earlier | plain == set(Kind)
+
+
+def test_filters_find_the_accounts_and_markets_of_every_kind_of_record() -> None:
+    log = stamp(
+        money(Kind.TRANSFER, account=1, counter_account=2),
+        money(Kind.DEPOSIT, account=2, counter_account=7),
+        order(Kind.MASS_CANCEL, account=1, market=2),
+        order(Kind.COUNTDOWN, account=2, quantity_lots=1),
+        view_of(TERMS_RECORD, Kind.ORDER_TERMS, account=2, market=1),
+        rules(Kind.SET_ACCOUNT, account=1),
+        rules(Kind.SET_MARKET, market=1),
+        rules(Kind.SET_FEES, market=2),
+        rules(Kind.SET_TIER, tier=1),
+    )
+
+    def found(**wanted: Any) -> list[int]:
+        return [int(sequence) for sequence in View(**wanted).select(log)["sequence"]]
+
+    assert found(accounts=(1,)) == [1, 3, 6]
+    assert found(accounts=(2,)) == [1, 2, 4, 5]
+    assert found(accounts=(7,)) == []
+    assert found(markets=(1,)) == [5, 7]
+    assert found(markets=(2,)) == [3, 8]
 
 
 # ---- JSON
@@ -225,7 +361,7 @@ def test_json_has_integers_and_decimals(journal: Path, log: Any) -> None:
     names = Names()
     with Reader(journal) as reader:
         (part,) = logview.read(reader, View(first=start, last=start), names)
-    assert json.loads(logview.json_line(part[0], names)) == {
+    assert json.loads(recordview.json_line(part[0], names)) == {
         "sequence": start,
         "time": f"2026-09-21T14:13:{19 + start}.000000000Z",
         "timestamp_ns": START_NS + (start - 1) * SECOND,
@@ -247,12 +383,22 @@ def test_json_has_integers_and_decimals(journal: Path, log: Any) -> None:
         "price_ticks": 10001,
         "quantity": "1.50000",
         "quantity_lots": 150000,
+        "trigger": None,
+        "trigger_ticks": 0,
+        "trailing_bips": 0,
+        "self_trade": "TRADE_WITH_SELF",
+        "has_terms": False,
+        "maker_fee_ppm": 0,
+        "taker_fee_ppm": 0,
+        "hold": None,
+        "hold_asset": None,
+        "hold_units": 0,
     }
 
 
 def test_every_field_of_a_market_is_in_its_json() -> None:
     record = config.load(config.DEMO).definitions()[-1]
-    shown_fields = logview.fields(record, Names())
+    shown_fields = recordview.fields(record, Names())
     stamped = {"settled_lag", "settled_index", "reserved"}
     assert set(MARKET_RECORD.names or ()) - stamped <= set(shown_fields)
 
@@ -277,7 +423,7 @@ def test_a_time_is_read(text: str, nanoseconds: int) -> None:
 
 
 def test_a_time_that_is_shown_can_be_given_back() -> None:
-    assert logview.parse_time(logview.format_time(START_NS + 123)) == START_NS + 123
+    assert logview.parse_time(recordview.format_time(START_NS + 123)) == START_NS + 123
 
 
 def test_what_is_no_time_or_kind_is_refused_with_what_is_allowed() -> None:

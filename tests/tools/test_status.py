@@ -212,3 +212,43 @@ def test_positions_outside_the_ring_are_refused(
     assert len(shown) == 8 + 8  # eight lines of header
     assert shown[-1].split()[:2] == ["10", "sequence=11"]
     assert "kind=77" in shown[-1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "record", "expected"),
+    [
+        (
+            "ledger",
+            {"kind": 10, "account": 1, "market": 2, "quantity_lots": 9, "cumulative_lots": -1},
+            {"free": 9, "change": -1, "asset": 2, "account": 1, "kind": "BALANCE"},
+        ),
+        (
+            "events",
+            {"kind": 7, "previous_level_lots": 3, "previous_price_ticks": 4},
+            {"previous_level_lots": 3, "previous_price_ticks": 4, "kind": "AMENDED"},
+        ),
+        (
+            "events",
+            {"kind": 3, "maker_leaves_lots": 3, "fee": 5, "maker_fee": -2},
+            {"maker_leaves_lots": 3, "fee": 5, "maker_fee": -2, "kind": "TRADE"},
+        ),
+        (
+            "reports",
+            {"kind": 10, "command_position": 8, "client_order_id": b"wire"},
+            {"command_position": 8, "kind": "BALANCE", "reference": "wire"},
+        ),
+        ("reports", {"kind": 3, "trade_id": 8}, {"trade_id": 8, "kind": "TRADE"}),
+        ("reports", {"kind": 1, "trade_id": 8}, {"command_position": 8, "kind": "ACCEPTED"}),
+    ],
+)
+def test_fields_of_a_ring_are_called_what_they_mean(
+    kind: str, record: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    import numpy as np
+
+    from matchbox.shm.records import EVENT, REPORT
+
+    made = np.zeros(1, REPORT if kind == "reports" else EVENT)
+    for name, value in record.items():
+        made[name] = value
+    assert ringview.fields(made[0], kind) == expected
