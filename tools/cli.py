@@ -19,6 +19,7 @@ GROUPS = (
     "commands_instance",  # up, down, status, ring
     "commands_flow",  # replay
     "commands_journal",  # log
+    "commands_reconcile",  # reconcile
     "commands_bench",  # bench
 )
 
