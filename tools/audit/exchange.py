@@ -207,7 +207,8 @@ class Auditor:
                 step.ledger.append(refusal(r))
             return
         self._check_legs(terms, r)
-        legs = terms if r.kind == Kind.NEW_ORDER and r.has_terms else None
+        together = r.kind == Kind.NEW_ORDER and (r.has_terms or r.reject == Reason.BAD_LEGS)
+        legs = terms if together else None
         decision = decide.decide(self, r, session, legs)
         if decision.reject != r.reject:
             self._differ(
@@ -270,11 +271,9 @@ class Auditor:
             if terms is not None and not terms.reject:
                 self._differ(terms, f"reject: expected {describe(Reason.BAD_LEGS)}, found 0")
             return
-        same = (terms.account, terms.market) == (r.account, r.market)
-        apart = terms.reject == Reason.BAD_LEGS and not r.has_terms
-        if same and apart:
-            return  # the order was not there yet when the terms were taken
-        if same:
+        if terms.reject == Reason.BAD_LEGS and not r.has_terms:
+            return  # perhaps the order was not there yet when the terms were taken
+        if (terms.account, terms.market) == (r.account, r.market):
             self._expect(r, has_terms=1)
         if terms.reject != r.reject:
             self._differ(

@@ -67,12 +67,17 @@ def kind_name(kind: int) -> str:
     return Kind(kind).name if kind in tuple(Kind) else f"kind {kind}"
 
 
+def view_of(record: NDArray[Any]) -> NDArray[Any]:
+    """One LOG_RECORD (an array of one) by the view that belongs to its kind."""
+    return record.view(_VIEWS.get(int(record["kind"][0]), COMMAND))
+
+
 def read(records: NDArray[Any]) -> Iterator[Record]:
     """LOG_RECORDs one by one."""
-    for i, kind in enumerate(records["kind"].tolist()):
+    for i in range(len(records)):
         one = records[i : i + 1]
-        view = _VIEWS.get(kind, COMMAND)
-        values = dict(zip(view.names or (), one.view(view).tolist()[0], strict=True))
+        view = view_of(one)
+        values = dict(zip(view.dtype.names or (), view.tolist()[0], strict=True))
         named, command = one.view(NAMED_RECORD)[0], one[0]
         places = {
             "named_id": int(named["id"]),
