@@ -30,7 +30,18 @@ from matchbox.shm.records import (
     Side,
     TimeInForce,
 )
-from tests.simulation.world import ACCOUNTS, BTC, ETH, MARKETS, MIDDLE, SESSIONS, USD, World
+from matchbox.tools.audit.triggers import waits_for_rise
+from tests.simulation.world import (
+    ACCOUNTS,
+    BTC,
+    ETH,
+    MARKETS,
+    MIDDLE,
+    SESSIONS,
+    USD,
+    WEALTH,
+    World,
+)
 
 T = TypeVar("T")
 MS = 1_000_000
@@ -149,7 +160,7 @@ def new_order(c: Choice, w: World, session: str) -> NDArray[Any]:
     else:
         order["time_in_force"] = TimeInForce.IOC
     if order_type >= OrderType.STOP_LOSS:
-        set_trigger(c, order[0], market)
+        set_trigger(c, w, order[0], market)
     good_till = order["time_in_force"][0] in (TimeInForce.GTC, TimeInForce.GTD)
     if order_type == OrderType.LIMIT and good_till and chance(c, 15):
         order["flags"] = Flag.POST_ONLY
@@ -160,8 +171,16 @@ def new_order(c: Choice, w: World, session: str) -> NDArray[Any]:
     return with_terms(c, w, order, limit and good_till)
 
 
-def set_trigger(c: Choice, order: Any, market: int) -> None:
-    order["trigger_ticks"] = some_price(c, market)
+def set_trigger(c: Choice, w: World, order: Any, market: int) -> None:
+    """Mostly beyond the last price, near it."""
+    price = some_price(c, market)
+    last = w.auditor.books[market].last
+    if last and not chance(c, 15):
+        step = MARKETS[market].get("price_step_ticks", 1)
+        away = step * c.integer(1, 4)
+        rise = waits_for_rise(int(order["side"]), int(order["order_type"]))
+        price = (last + away if rise else last - away) // step * step
+    order["trigger_ticks"] = price
     if chance(c, 40):
         order["trailing_bips"] = pick(c, (200, 1, 50, 500, 2000))
         if chance(c, 60):
@@ -182,7 +201,8 @@ def with_terms(c: Choice, w: World, order: NDArray[Any], may_hide: bool) -> NDAr
     )
     if hide:
         step = MARKETS[int(order["market"][0])].get("quantity_step_lots", 1)
-        terms["display_lots"] = step * c.integer(1, 4)
+        most = int(order["quantity_lots"][0]) // step
+        terms["display_lots"] = step * c.integer(1, max(1, most - 1))
     if gtd and not chance(c, 3):
         terms["expire_ns"] = w.now + MS * c.integer(0, 40)
     if chance(c, 2):
@@ -222,12 +242,43 @@ def amend(c: Choice, w: World, session: str) -> NDArray[Any]:
     found = w.auditor.ledger.orders.get(named.get("order_id", 0))
     market = found.market.number if found else c.integer(1, 3)
     command = array(COMMAND, kind=Kind.AMEND_ORDER, **named)
-    if not chance(c, 40):
+    what = weighted(c, {"price": 10, "quantity": 12, "both": 10, "nothing": 1})
+    if what in ("price", "both"):
         command["price_ticks"] = some_price(c, market)
-    if not chance(c, 30):
+    if what in ("quantity", "both"):
         command["quantity_lots"] = some_quantity(c, market)
     command["flags"] = weighted(c, {0: 5, int(Flag.TO_OPEN): 4, int(Flag.REQUEUE): 2, 6: 1})
     return command
+
+
+def squeeze(c: Choice, w: World, session: str) -> NDArray[Any]:
+    """A resting order is met and amended at once: what the amend was held for may not be enough."""
+    resting = [o for book in w.auditor.books.values() for o in book.resting.values()]
+    resting = [o for o in resting if o.order_id in w.auditor.ledger.orders]
+    if not resting or not SESSIONS.get(session, (0, 7, False))[1] & 2:
+        return amend(c, w, session)
+    order = pick(c, resting)
+    market = w.auditor.ledger.orders[order.order_id].market.number
+    other = array(
+        NEW_ORDER,
+        kind=Kind.NEW_ORDER,
+        account=c.integer(1, ACCOUNTS),
+        market=market,
+        side=Side.SELL if order.side == Side.BUY else Side.BUY,
+        order_type=OrderType.LIMIT,
+        time_in_force=TimeInForce.IOC,
+        price_ticks=order.price,
+        quantity_lots=some_quantity(c, market),
+    )
+    change = array(
+        COMMAND,
+        kind=Kind.AMEND_ORDER,
+        account=order.account,
+        order_id=order.order_id,
+        quantity_lots=order.leaves if chance(c, 70) else some_quantity(c, market),
+        flags=Flag.TO_OPEN,
+    )
+    return np.concatenate([other.view(COMMAND), change])
 
 
 def mass_cancel(c: Choice, w: World, session: str) -> NDArray[Any]:
@@ -245,7 +296,9 @@ def countdown(c: Choice, w: World, session: str) -> NDArray[Any]:
         COMMAND,
         kind=Kind.COUNTDOWN,
         account=accounts_of(c, session),
-        quantity_lots=0 if chance(c, 20) else c.integer(1, 60),
+        quantity_lots=pick(c, (0, 0, 0, -1, 2**31, 2**31 - 1))
+        if chance(c, 30)
+        else c.integer(1, 60),
     )
 
 
@@ -255,8 +308,8 @@ def subscribe(c: Choice, w: World, session: str) -> NDArray[Any]:
 
 
 def some_amount(c: Choice, asset: int) -> int:
-    """A few orders' worth."""
-    return c.integer(1, {BTC: 30 * 10**6, ETH: 3000, USD: 4000}[asset])
+    """An order or two; now and then more than there is."""
+    return c.integer(1, WEALTH[asset] // 3) if not chance(c, 10) else 20 * WEALTH[asset]
 
 
 def request(c: Choice, w: World, session: str) -> NDArray[Any]:
@@ -336,18 +389,23 @@ FAULTS: dict[str, tuple[int, ...]] = {
     "market": (0, 9),
     "reserved": (1,),
 }
+HUGE = {"price_ticks": 2**39, "quantity_lots": 2**50}
 
 
 def faulty(c: Choice, w: World, session: str) -> NDArray[Any]:
     """An order with one field that is wrong, more or less."""
     commands = new_order(c, w, session)
     order = commands[-1:].view(NEW_ORDER)
-    field = pick(c, (*FAULTS, "client_order_id"))
-    if field == "client_order_id":
+    field = pick(c, (*FAULTS, "client_order_id", "notional"))
+    if field == "notional":
+        order["market"] = 3
+        for name, value in HUGE.items():
+            order[name] = value
+    elif field == "client_order_id":
         order[field] = pick(c, (b"a b", b"\xff", b"x" * 36, b"\0a"))
     else:
         order[field] = pick(c, FAULTS[field])
-    if field == "market" and len(commands) == 2:
+    if len(commands) == 2:
         commands[0]["market"] = commands[1]["market"]
     return commands
 
@@ -386,7 +444,7 @@ def set_account(c: Choice, w: World, session: str) -> NDArray[Any]:
         Kind.SET_ACCOUNT,
         account=c.integer(1, ACCOUNTS),
         rules=int(chosen),
-        state=weighted(c, dict(zip(AccountState, (8, 1, 1), strict=True)))
+        state=weighted(c, dict(zip(AccountState, (24, 1, 1), strict=True)))
         if Rule.STATE in chosen
         else 0,
         tier=weighted(c, {TIER_BY_VOLUME: 4, 0: 2, 1: 2, 9: 1, 10: 1})
@@ -413,7 +471,7 @@ def set_market(c: Choice, w: World, session: str) -> NDArray[Any]:
     )
     values: dict[str, Any] = {}
     if Rule.STATE in chosen:
-        values["state"] = weighted(c, dict(zip(MarketState, (9, 2, 1, 1), strict=True)))
+        values["state"] = weighted(c, dict(zip(MarketState, (24, 2, 1, 1), strict=True)))
     if Rule.REFERENCE in chosen:
         values["reference_ticks"] = some_price(c, market)
     if Rule.BANDS in chosen:
@@ -467,7 +525,7 @@ def define(c: Choice, w: World, session: str) -> NDArray[Any]:
     """A definition that is refused, or a session's end."""
     if chance(c, 40):
         found = w.auditor.definitions.session_named(pick(c, tuple(SESSIONS)).encode())
-        number = found.number if found else 9
+        number = found.number if found and not chance(c, 30) else 99
         return array(NAMED_RECORD, kind=Kind.DETACH_SESSION, id=number, reason=504).view(COMMAND)
     return array(
         NAMED_RECORD, kind=Kind.ADD_ACCOUNT, name=b"again", account=c.integer(0, ACCOUNTS)
@@ -478,11 +536,12 @@ Maker = Callable[[Choice, World, str], NDArray[Any]]
 OF_TRADERS: dict[Maker, int] = {
     new_order: 110,
     amend: 26,
+    squeeze: 10,
     cancel: 14,
     faulty: 10,
     faulty_change: 4,
     mass_cancel: 2,
-    countdown: 3,
+    countdown: 2,
     subscribe: 2,
     request: 5,
     end_withdrawal: 2,

@@ -23,6 +23,7 @@ from matchbox.shm.records import (
     COMMAND,
     EVENT,
     FEE_ACCOUNT,
+    MONEY_RECORD,
     NAMED_RECORD,
     Capability,
     EventKind,
@@ -42,7 +43,9 @@ BTC, ETH, USD = 1, 2, 3
 ASSETS = {BTC: ("BTC", 8), ETH: ("ETH", 3), USD: ("USD", 2)}
 ACCOUNTS = 5
 PARENT, CHILD = 1, 4  # the child is a sub-account of the parent
-MAX_ORDERS = 20
+MAX_ORDERS = 14
+# A few orders' worth of each asset.
+WEALTH = {BTC: 40 * 10**6, ETH: 3_000, USD: 6_000}
 MATCHERS = 2
 # What makes the three markets unlike each other; the middle is where their prices are.
 MARKETS: dict[int, dict[str, Any]] = {
@@ -342,7 +345,7 @@ def named(kind: int, name: str, **values: Any) -> NDArray[Any]:
 
 
 def definitions() -> NDArray[Any]:
-    """Assets, accounts and markets as commands."""
+    """Assets, accounts and markets, and something to begin with, as commands."""
     rows = [
         named(Kind.ADD_ASSET, name, id=number, scale=scale)
         for number, (name, scale) in ASSETS.items()
@@ -360,4 +363,9 @@ def definitions() -> NDArray[Any]:
         np.asarray([market_record(number, max_orders=MAX_ORDERS, **values)])
         for number, values in MARKETS.items()
     ]
-    return np.concatenate([row.view(COMMAND) for row in (*rows, *markets)])
+    money = [np.zeros(1, MONEY_RECORD) for _ in range(ACCOUNTS * len(ASSETS))]
+    for i, row in enumerate(money):
+        account, asset = i % ACCOUNTS + 1, i // ACCOUNTS + 1
+        row["kind"], row["account"], row["asset"] = Kind.DEPOSIT, account, asset
+        row["amount"], row["reference"] = 4 * WEALTH[asset], f"first-{i}".encode()
+    return np.concatenate([row.view(COMMAND) for row in (*rows, *markets, *money)])

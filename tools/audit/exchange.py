@@ -202,7 +202,7 @@ class Auditor:
             self._differ(r, f"account: expected {session.account}, found 0")
         if r.kind == Kind.ORDER_TERMS:
             self._terms = r
-            self._expect_operator(r, session)
+            self._expect_terms(r, session)
             if r.reject:
                 step.ledger.append(refusal(r))
             return
@@ -251,7 +251,7 @@ class Auditor:
         )
         return r.kind in names and r.reject != Reason.NOT_PERMITTED
 
-    def _expect_operator(self, r: Record, session: Session) -> None:
+    def _expect_terms(self, r: Record, session: Session) -> None:
         """What can be said of terms before the next record is known."""
         reason = decide.check_trader(self, r, session)
         if reason and r.reject != reason:
