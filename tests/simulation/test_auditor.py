@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from matchbox.shm.reasons import Reason
 from matchbox.shm.records import LOG_RECORD, Kind
 from matchbox.tools.audit import decide, invariants
-from matchbox.tools.audit.exchange import Auditor
+from matchbox.tools.audit.exchange import Auditor, Step
 from matchbox.tools.audit.records import MONEY, RULES, Record, read, view_of
 from tests.simulation import commands
 from tests.simulation.commands import Choice, Random
@@ -45,7 +45,8 @@ class Scribe:
 
     def attach(self, name: str) -> None:
         account, capabilities, cancel = SESSIONS[name]
-        row = named(Kind.ATTACH_SESSION, name, account=account, slot=1)
+        slot = list(SESSIONS).index(name) + 1
+        row = named(Kind.ATTACH_SESSION, name, account=account, slot=slot)
         row["capabilities"], row["cancel_on_detach"] = capabilities, cancel
         self.submit("operator", row)
         found = self.auditor.definitions.session_named(name.encode())
@@ -140,6 +141,10 @@ class Scribe:
         self.reasons |= {event.reason for event in (*step.book, *step.ledger)}
         texts = "\n".join(map(str, auditor.differences))
         assert not auditor.differences, texts
+        self._after(row, step)
+
+    def _after(self, row: NDArray[Any], step: Step) -> None:
+        """A record has been written."""
 
 
 def run(choice: Choice, count: int) -> Scribe:
