@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matchbox.shm.errors import Detached
-from matchbox.shm.records import EVENT, Kind, Side
+from matchbox.shm.records import EVENT, LOG_RECORD, Kind, Side
 from matchbox.shm.ring import Producer, Reader, Ring
 from matchbox.shm.session import Session
 from matchbox.tools.audit.exchange import Step
@@ -24,9 +24,9 @@ from tests.simulation.world import MARKETS, MATCHERS, MAX_ORDERS, same
 
 
 class Followers:
-    """The agents that follow the log; the test writes it."""
+    """The agents that follow the log. The test writes that, and, without matchers, their events."""
 
-    def __init__(self, event_slots: int) -> None:
+    def __init__(self, event_slots: int, matchers: bool = True) -> None:
         self.exchange = Exchange(
             plan(
                 markets=len(MARKETS),
@@ -41,6 +41,14 @@ class Followers:
             Producer(Ring.attach(self.exchange.segment(part))) for part in ("log", "ledger")
         )
         self.rings = [Ring.attach(self.exchange.segment(f"events-{k}")) for k in range(MATCHERS)]
+        self.writers = [] if matchers else [Producer(ring) for ring in self.rings]
+        self.agents = [
+            agent
+            for name, agent in self.exchange.agents.items()
+            if name == "publisher" or (matchers and name != "sequencer")
+        ]
+        # Nobody else reads the log then, and it must not fill up.
+        self.idle = [] if matchers else [Reader(self.log.ring, k) for k in range(MATCHERS)]
         self.read = [0] * MATCHERS
         # The sequencer's place in the events, whom the matchers wait for.
         self.gates = [Gate(ring) for ring in self.rings]
@@ -56,7 +64,10 @@ class Followers:
             self._open(step.record)
         self.reporter.step(step)
         if step.book:
-            self.expected[self._matcher(step.record.market)] += step.book
+            matcher = self._matcher(step.record.market)
+            self.expected[matcher] += step.book
+            if self.writers:
+                assert self.writers[matcher].publish(as_array(step.book))
         if step.ledger:
             assert self.ledger.publish(as_array(step.ledger))
         assert self.log.publish(record)
@@ -80,10 +91,11 @@ class Followers:
         quiet = 0
         while quiet < 3:
             done = self.exchange.journal()
-            for name, agent in self.exchange.agents.items():
-                if name != "sequencer":
-                    done += agent.poll()
-                    self._collect()
+            for agent in self.agents:
+                done += agent.poll()
+                self._collect()
+            for reader in self.idle:
+                reader.read(1 << 20, LOG_RECORD)
             quiet = 0 if done else quiet + 1
         for k in range(MATCHERS):
             same(f"event of matcher {k}", self.expected[k], self.found[k])
@@ -147,8 +159,7 @@ class WritingScribe(Scribe):
         self.followers.run()
 
 
-def follow(choice: Random, count: int, event_slots: int) -> None:
-    followers = Followers(event_slots)
+def follow(choice: Random, count: int, followers: Followers) -> None:
     scribe = WritingScribe(choice, followers)
     for number in range(count):
         name, rows = commands.command(choice, scribe)
@@ -167,6 +178,11 @@ def follow(choice: Random, count: int, event_slots: int) -> None:
     followers.compare_books(scribe)
 
 
+def test_the_publisher_follows_the_rules(seed: int) -> None:
+    for number in range(4):
+        follow(Random(seed * 100 + number), 500, Followers(1024, matchers=False))
+
+
 def test_matchers_and_publisher_follow_the_rules(seed: int) -> None:
     for number in range(4):
-        follow(Random(seed * 100 + number), 500, event_slots=1024 if number % 2 else 16)
+        follow(Random(seed * 100 + number), 500, Followers(1024 if number % 2 else 16))
