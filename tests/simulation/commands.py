@@ -30,6 +30,7 @@ from matchbox.shm.records import (
     Side,
     TimeInForce,
 )
+from matchbox.tools.audit.records import kind_name, view_of
 from matchbox.tools.audit.triggers import waits_for_rise
 from tests.simulation.world import (
     ACCOUNTS,
@@ -96,6 +97,18 @@ def array(dtype: Any, **values: Any) -> NDArray[Any]:
     for name, value in values.items():
         row[name] = value
     return row
+
+
+def describe(records: NDArray[Any]) -> str:
+    """Commands as text: kinds, and the fields that are not 0."""
+    return ", ".join(_describe(records[i : i + 1]) for i in range(len(records)))
+
+
+def _describe(record: NDArray[Any]) -> str:
+    view = view_of(record)
+    values = zip(view.dtype.names or (), view.tolist()[0], strict=True)
+    fields = [f"{k}={v}" for k, v in values if k != "kind" and np.any(v)]
+    return f"{kind_name(int(record['kind'][0]))}({', '.join(fields)})"
 
 
 # ---- what traders send

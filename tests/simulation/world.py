@@ -126,6 +126,7 @@ class World:
         self.sessions: dict[str, Session] = {}
         self.slots: dict[str, int] = {}
         self.records = 0  # log records compared
+        self.failed = False  # a comparison has not come to its end
         self.references = 0
         self.recent: list[int] = []  # order ids, some of them gone
         self._rings = {
@@ -237,6 +238,7 @@ class World:
 
     def compare(self) -> None:
         """All that is there so far."""
+        self.failed = True
         parts = self.exchange._log
         for records in parts[self._log_taken :]:
             self.records += len(records)
@@ -253,6 +255,7 @@ class World:
         for part, found in self._found.items():
             same(f"event of {part}", self._expected[part], found)
         self._compare_reports()
+        self.failed = False
 
     def _compare_reports(self) -> None:
         for name in list(self.sessions):
@@ -269,6 +272,7 @@ class World:
 
     def compare_state(self) -> None:
         """When all is at rest: nothing is outstanding, and the state is the same."""
+        self.failed = True
         for part, expected in self._expected.items():
             assert not expected, f"missing from {part}: {expected[:3]}"
         for name, session in self.sessions.items():
@@ -283,6 +287,7 @@ class World:
                 found = [(int(level[0]), int(level[1])) for level in levels.tolist()]
                 assert found == book, f"market {market}, {side.name}: {found}, expected {book}"
         self._compare_balances()
+        self.failed = False
 
     def _compare_balances(self) -> None:
         for account in (*self.auditor.definitions.accounts, FEE_ACCOUNT):
