@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from tests.simulation import commands
 from tests.simulation.commands import Choice, Drawn, Random
-from tests.simulation.world import SESSIONS, World
+from tests.simulation.world import SESSIONS, World, needs_ledger
+
+pytestmark = needs_ledger
 
 STEPS = 20_000
 BATCH = 50

@@ -178,7 +178,7 @@ class Book:
     # ---- what commands do: a reject code, or 0
 
     def _new(self, order: Order, flags: int) -> int:
-        if order.order_type == OrderType.LIMIT and self._outside(order.price):
+        if order.price and self._outside(order.price):
             return Reason.PRICE_BAND
         if has_trigger(order.order_type):
             return self._wait(order)

@@ -46,8 +46,9 @@ MAX_TRAILING = 2_000
 MAX_SLICES = 100
 MAX_PPM = 30_000
 MAX_TIMEOUT_MS = 2**31 - 1
-ACCOUNT_RULES = Rule.STATE | Rule.TIER | Rule.CANCEL
-MARKET_RULES = (
+# As int: the complement of an IntFlag leaves out what it does not know.
+ACCOUNT_RULES = int(Rule.STATE | Rule.TIER | Rule.CANCEL)
+MARKET_RULES = int(
     Rule.STATE
     | Rule.NOTIONAL
     | Rule.REFERENCE
@@ -394,7 +395,7 @@ def check_amend(r: Record, market: Market) -> int:
     reason = _check_change(r)
     if reason:
         return reason
-    if r.flags & ~(Flag.TO_OPEN | Flag.REQUEUE):
+    if r.flags & ~int(Flag.TO_OPEN | Flag.REQUEUE):
         return Reason.BAD_FLAGS
     if not r.price_ticks and not r.quantity_lots:
         return Reason.NOTHING_TO_AMEND
