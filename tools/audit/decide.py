@@ -188,7 +188,7 @@ def _check_trigger(r: Record, market: Market) -> int:
 
 def _check_order_quantity(r: Record, market: Market) -> int:
     if r.flags & Flag.QUOTE_AMOUNT:
-        return 0 if r.quantity_lots > 0 else Reason.BAD_QUANTITY
+        return 0 if 1 <= r.quantity_lots <= MAX_ASSET_UNITS else Reason.BAD_QUANTITY
     return _check_quantity(market, r.quantity_lots, market.min_quantity)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from matchbox.shm.records import (
@@ -36,7 +37,7 @@ MONEY = (
 )
 RULES = (Kind.SET_ACCOUNT, Kind.SET_MARKET, Kind.SET_FEES, Kind.SET_TIER)
 ORDERS = (Kind.NEW_ORDER, Kind.CANCEL_ORDER, Kind.AMEND_ORDER)
-_VIEWS = {
+_VIEWS: dict[int, np.dtype[Any]] = {
     **dict.fromkeys(NAMED, NAMED_RECORD),
     **dict.fromkeys(MONEY, MONEY_RECORD),
     **dict.fromkeys(RULES, RULES_RECORD),
