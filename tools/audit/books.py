@@ -4,9 +4,11 @@ Orders stand in one list for each side and price, in the order in which they are
 slice that is used up sends the order to the end of its list with the next one.
 """
 
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 
 from matchbox.shm.reasons import Reason
 from matchbox.shm.records import (
@@ -27,7 +29,7 @@ from matchbox.tools.audit.triggers import Waiting, becomes_market, has_trigger, 
 PPM = 1_000_000
 
 
-@dataclass
+@dataclass(eq=False)
 class Order:
     """An order as the book sees it. Of an order by quote amount, `leaves` is an amount."""
 
@@ -100,6 +102,7 @@ class Book:
     def __init__(self, market: Market) -> None:
         self.market = market
         self.levels: dict[int, dict[int, list[Order]]] = {Side.BUY: {}, Side.SELL: {}}
+        self.ticks: dict[int, list[int]] = {Side.BUY: [], Side.SELL: []}  # prices, lowest first
         self.resting: dict[int, Order] = {}
         self.waiting = Waiting[Order]()
         self.last: int | None = None
@@ -142,7 +145,7 @@ class Book:
 
     def prices(self, side: int) -> list[int]:
         """The prices of a side, best first."""
-        return sorted(self.levels[side], reverse=side == Side.BUY)
+        return self.ticks[side][::-1] if side == Side.BUY else list(self.ticks[side])
 
     def level(self, side: int, price: int) -> int:
         """What is shown at a price."""
@@ -173,7 +176,9 @@ class Book:
 
     def _prices_for(self, order: Order) -> Iterator[int]:
         """The prices at which an order would take, best first."""
-        return (p for p in self.prices(other(order.side)) if self._within(order, p))
+        side = other(order.side)
+        best_first = reversed(self.ticks[side]) if side == Side.BUY else iter(self.ticks[side])
+        return takewhile(lambda price: self._within(order, price), best_first)
 
     # ---- what commands do: a reject code, or 0
 
@@ -276,7 +281,10 @@ class Book:
         order.show()
         self.arrivals += 1
         order.arrival = self.arrivals
-        self.levels[order.side].setdefault(order.price, []).append(order)
+        if order.price not in self.levels[order.side]:
+            self.levels[order.side][order.price] = []
+            insort(self.ticks[order.side], order.price)
+        self.levels[order.side][order.price].append(order)
         self.resting[order.order_id] = order
 
     def _leave(self, order: Order) -> None:
@@ -284,6 +292,8 @@ class Book:
         queue.remove(order)
         if not queue:
             del self.levels[order.side][order.price]
+            ticks = self.ticks[order.side]
+            del ticks[bisect_left(ticks, order.price)]
         del self.resting[order.order_id]
 
     def _take_off(self, maker: Order, lots: int) -> None:

@@ -261,10 +261,10 @@ def _who_may(a: "Auditor", r: Record, market: Market) -> int:
 def _room(a: "Auditor", r: Record, market: Market) -> int:
     if r.client_order_id and a.ledger.find(r.account, 0, r.client_order_id):
         return Reason.DUPLICATE_CLIENT_ORDER_ID
-    if len(a.ledger.live(market=market.number)) >= market.max_orders:
+    counts = a.ledger.counts
+    if counts[market.number, 0] >= market.max_orders:
         return Reason.TOO_MANY_ORDERS
-    mine = len(a.ledger.live(r.account, market.number))
-    if market.account_orders and mine >= market.account_orders:
+    if market.account_orders and counts[market.number, r.account] >= market.account_orders:
         return Reason.TOO_MANY_ACCOUNT_ORDERS
     return 0
 

@@ -187,7 +187,7 @@ class Auditor:
                 ledger.trim(order)
         for order_id in (event.order_id, event.maker_order_id):
             if order_id not in ledger.orders:
-                self.timers.expiries.pop(order_id, None)
+                self.timers.ended(order_id)
 
     def _settle_trade(self, r: Record, event: Event) -> None:
         market = self.definitions.markets[event.market]
@@ -314,7 +314,7 @@ class Auditor:
         if r.kind == Kind.NEW_ORDER:
             self.ledger.add(decision.order or self._as_logged(r, session))
             if terms is not None and terms.expire_ns:
-                self.timers.expiries[r.sequence] = terms.expire_ns
+                self.timers.expire(r.sequence, terms.expire_ns)
         elif r.kind == Kind.AMEND_ORDER and r.order_id in self.ledger.orders:
             to_open = bool(r.flags & 2)
             amend = decision.amend or Amend(r.price_ticks, r.quantity_lots, to_open, r.hold)

@@ -43,6 +43,8 @@ class Tallies:
                     self.wrong.append(
                         f"order {order_id} at ({event.sequence}, {event.index}): {tally}"
                     )
+                if tally.open == 0:
+                    del self.orders[order_id]
 
     def _count(self, event: Event) -> tuple[int, ...]:
         """The orders concerned, after their tallies have moved."""
@@ -126,7 +128,9 @@ def book_broken(book: Book) -> list[str]:
     bids, asks = book.prices(Side.BUY), book.prices(Side.SELL)
     if bids and asks and bids[0] >= asks[0]:
         found.append(f"market {book.market.number} is crossed: bid {bids[0]}, ask {asks[0]}")
-    for levels in book.levels.values():
+    for side, levels in book.levels.items():
+        if sorted(levels) != book.ticks[side]:
+            found.append(f"market {book.market.number}: {book.ticks[side]} for {sorted(levels)}")
         for price, queue in levels.items():
             arrivals = [order.arrival for order in queue]
             if arrivals != sorted(arrivals) or not queue:

@@ -37,19 +37,37 @@ class Timers:
 
     countdowns: dict[tuple[int, int], int] = field(default_factory=dict)
     expiries: dict[int, int] = field(default_factory=dict)
+    _first: int | None = None  # what first() says, while nothing has changed
+    _known: bool = True
 
     def arm(self, session: int, account: int, now: int, timeout_ms: int) -> None:
         """Set or, with 0, remove a countdown."""
+        self._known = False
         self.countdowns.pop((session, account), None)
         if timeout_ms:
             self.countdowns[session, account] = now + timeout_ms * MS
 
+    def expire(self, order_id: int, at: int) -> None:
+        """An order is good till then."""
+        self._known = False
+        self.expiries[order_id] = at
+
+    def ended(self, order_id: int) -> None:
+        """An order has ended, which may have had a time."""
+        if order_id in self.expiries:
+            self._known = False
+            del self.expiries[order_id]
+
     def first(self) -> int | None:
         """When something is due next."""
-        return min([*self.countdowns.values(), *self.expiries.values()], default=None)
+        if not self._known:
+            times = [*self.countdowns.values(), *self.expiries.values()]
+            self._first, self._known = min(times, default=None), True
+        return self._first
 
     def run_out(self, now: int) -> list[tuple[int, int]]:
         """Remove what is due; (reason, account or order id) in the order in which it acts."""
+        self._known = False
         found = [
             (due, 0, account, (session, account))
             for (session, account), due in self.countdowns.items()

@@ -4,6 +4,7 @@ All of it moves when an event is settled, or, where the sequencer itself decides
 withdrawals, transfers), with the record.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from matchbox.shm.records import FEE_ACCOUNT, Side
@@ -27,7 +28,7 @@ class Amend:
     extra: int
 
 
-@dataclass
+@dataclass(eq=False)
 class LiveOrder:
     """An order from its record until its end is settled. `price` of market orders is the bound."""
 
@@ -98,7 +99,10 @@ class Withdrawal:
 @dataclass
 class Ledger:
     balances: dict[tuple[int, int], Balance] = field(default_factory=dict)
-    orders: dict[int, LiveOrder] = field(default_factory=dict)
+    orders: dict[int, LiveOrder] = field(default_factory=dict)  # the oldest first
+    by_client_id: dict[tuple[int, bytes], LiveOrder] = field(default_factory=dict)
+    # How many are live in (market, account); account 0: in the market
+    counts: Counter[tuple[int, int]] = field(default_factory=Counter)
     withdrawals: dict[bytes, Withdrawal] = field(default_factory=dict)  # those that wait
     references: set[bytes] = field(default_factory=set)
     deposited: dict[int, int] = field(default_factory=dict)
@@ -119,21 +123,19 @@ class Ledger:
 
     def find(self, account: int, order_id: int, client_order_id: bytes) -> LiveOrder | None:
         """The live order of the account with this id, and this client order id, if given."""
-        for order in self.orders.values():
-            if (
-                order.account == account
-                and (order_id or client_order_id)
-                and order_id in (0, order.order_id)
-                and client_order_id in (b"", order.client_order_id)
-            ):
-                return order
-        return None
+        if order_id:
+            order = self.orders.get(order_id)
+        else:
+            order = self.by_client_id.get((account, client_order_id))
+        if order is None or order.account != account:
+            return None
+        return order if client_order_id in (b"", order.client_order_id) else None
 
     def live(self, account: int = 0, market: int = 0, side: int = 0) -> list[LiveOrder]:
         """Live orders, the oldest first; 0 does not select."""
         return [
             order
-            for _, order in sorted(self.orders.items())
+            for order in self.orders.values()
             if account in (0, order.account)
             and market in (0, order.market.number)
             and side in (0, order.side)
@@ -175,6 +177,9 @@ class Ledger:
 
     def add(self, order: LiveOrder) -> None:
         self.orders[order.order_id] = order
+        if order.client_order_id:
+            self.by_client_id[order.account, order.client_order_id] = order
+        self._count(order, 1)
         self._hold(order.account, order.asset, order.hold)
 
     def add_amend(self, order: LiveOrder, sequence: int, amend: Amend) -> None:
@@ -230,8 +235,15 @@ class Ledger:
 
     def end(self, order_id: int) -> None:
         order = self.orders.pop(order_id)
+        if order.client_order_id:
+            del self.by_client_id[order.account, order.client_order_id]
+        self._count(order, -1)
         self._hold(order.account, order.asset, -order.hold)
         order.hold = 0
+
+    def _count(self, order: LiveOrder, by: int) -> None:
+        self.counts[order.market.number, order.account] += by
+        self.counts[order.market.number, 0] += by
 
     def _pay(self, order: LiveOrder, amount: int) -> None:
         """Out of what is held for an order."""
