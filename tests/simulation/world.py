@@ -104,7 +104,7 @@ needs_ledger = pytest.mark.skipif(
 
 
 class World:
-    """One exchange, its auditor, and everybody's sessions."""
+    """One exchange, its auditor, and everybody's sessions. Small rings are full now and then."""
 
     def __init__(self, *, event_slots: int = 1024) -> None:
         self.exchange = Exchange(
@@ -112,7 +112,7 @@ class World:
                 markets=len(MARKETS),
                 matchers=MATCHERS,
                 max_orders=MAX_ORDERS,
-                log_slots=1024,
+                log_slots=max(64, event_slots),
                 event_slots=event_slots,
             ),
             define=False,

@@ -248,6 +248,21 @@ def test_the_end_of_a_session_cancels_what_it_entered(log: Log) -> None:
     assert log.differences == []
 
 
+def test_a_new_epoch_is_the_end_of_every_session(log: Log) -> None:
+    log.attach("leaving", session=OPERATOR, capabilities=1, id=4, account=1, cancel_on_detach=1)
+    log.positions[4] = 0
+    mine = log.order(1, "buy", 1, 90, session=4).record.sequence
+    log.order(1, "buy", 1, 91, session=OWN)
+    log.named(Kind.STOP, session=0)
+    log.named(Kind.START, session=0, epoch=2)
+    log.cancel(1, mine, session=0, hold=Reason.SESSION_ENDED)
+    log.attach("operator", capabilities=7, position=log.positions[OPERATOR])
+    log.rules(Kind.SET_ACCOUNT, account=1, rules=Rule.STATE, state=AccountState.ACTIVE)
+    assert log.differences == []
+    log.order(1, "buy", 1, 50, session=OWN)
+    assert "session 3 is not attached" in log.differences[0]
+
+
 def test_a_stop_order_is_held_for_at_its_bound(log: Log) -> None:
     stop = {"order_type": OrderType.STOP_LOSS, "time_in_force": TimeInForce.IOC}
     # ceil(100 * 1.1) = 110
