@@ -80,13 +80,19 @@ def recompute(
     """
     folder = find_journal(place)
     auditor = Auditor()
+    lost = ""
     with Reader(folder) as reader:
-        for batch in reader.batches():
-            auditor.apply(batch.records)
-            progress(auditor.sequence)
-    auditor.settle_all()
+        try:
+            for batch in reader.batches():
+                auditor.apply(batch.records)
+                progress(auditor.sequence)
+            auditor.settle_all()
+        except (LookupError, ValueError, AssertionError) as error:
+            # A record that should have been refused may leave nothing to go on from.
+            lost = f"record {auditor.sequence}: cannot go on from here: {error!r}"
     outcome = Outcome(str(folder), auditor.sequence, rows(auditor))
     outcome.differences += map(str, auditor.differences)
+    outcome.differences += [lost] if lost else []
     outcome.differences += invariants.broken(auditor)
     engine = ask(folder.parent)
     if engine is not None:

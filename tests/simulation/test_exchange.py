@@ -148,10 +148,14 @@ def test_the_exchange_does_what_the_rules_say(seed: int) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("event_slots", (1024, 16))
 def test_long_runs_do_what_the_rules_say(seed: int, event_slots: int) -> None:
-    """Long lives, full books; with small event rings, records are settled in their middle."""
+    """Long lives, full books; with small event rings, records are settled in their middle.
+
+    At the end the log is played again.
+    """
     for number in range(WORLDS):
         world = World(event_slots=event_slots)
         assert play(world, Random(seed * 1000 + number), COMMANDS) >= COMMANDS
+        world.compare_replay()
 
 
 @pytest.mark.soak

@@ -235,6 +235,16 @@ class World:
 
     # ---- comparing
 
+    def compare_replay(self) -> None:
+        """The log played again, by the engine alone, gives the same state."""
+        again = Exchange(self.exchange.plan, define=False)
+        log, done = self.exchange.log, 0
+        while done < len(log):
+            done += again.sequencer.replay(log[done:])
+            again.settle()
+        assert again.log.tobytes() == log.tobytes()
+        assert again.state_hash() == self.exchange.state_hash()
+
     def _read_events(self) -> None:
         for part, ring in self._rings.items():
             count = ring.produced - self._read[part]

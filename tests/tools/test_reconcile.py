@@ -76,6 +76,14 @@ def test_a_record_that_breaks_the_rules_is_named(
     assert answer["assets"][0]["asset"] == "BTC" and answer["assets"][0]["held_for_orders"] == 5
 
 
+def test_what_cannot_be_recomputed_ends_it(log: Log, tmp_path: Path) -> None:
+    with pytest.raises(KeyError):
+        log.order(1, "buy", 5, 10, market=7)
+    outcome = reconcile.recompute(str(journal(log, tmp_path)))
+    assert "expected UNKNOWN_MARKET" in outcome.differences[0]
+    assert f"record {log.sequence}: cannot go on from here" in outcome.differences[1]
+
+
 def test_other_balances_of_the_engine_are_named(log: Log, tmp_path: Path) -> None:
     mine = {key: (b.free, b.held) for key, b in log.auditor.ledger.balances.items()}
     place = str(journal(log, tmp_path))
