@@ -346,16 +346,14 @@ cdef void _balance(const sequencer* s, const mb_money_record* record, uint32_t a
 
 cdef uint32_t balance_events(const sequencer* s, const mb_record* record, mb_event* first, mb_event* second) noexcept nogil:
     cdef const mb_money_record* money = <const mb_money_record*>record
-    cdef int64_t change = 0
+    cdef int64_t change = money.amount
     if record.kind == MB_TRANSFER:
         _balance(s, money, money.account, -money.amount, first)
         _balance(s, money, money.counter_account, money.amount, second)
         second.index = 1
         second.flags = MB_LAST
         return 2
-    if record.kind == MB_DEPOSIT:
-        change = money.amount
-    elif record.kind == MB_SETTLE_WITHDRAWAL:
+    if record.kind == MB_REQUEST_WITHDRAWAL or record.kind == MB_SETTLE_WITHDRAWAL:
         change = -money.amount
     _balance(s, money, money.account, change, first)
     first.flags = MB_LAST

@@ -66,9 +66,9 @@ cdef inline uint16_t _decide_account(const sequencer* s, const session_state* se
 
 
 cdef inline uint16_t _check_states(const account_state* account, const market_state* market,
-                                   bint takes_place, bint may_take) noexcept nogil:
+                                   bint takes_place, bint may_take, bint operates) noexcept nogil:
     """May the account do this in the market now? takes_place: an order or amend; may_take: one that could match."""
-    if account.state == MB_FROZEN:
+    if account.state == MB_FROZEN and (takes_place or not operates):
         return MB_ACCOUNT_FROZEN
     if takes_place and account.state == MB_CANCEL_ONLY:
         return MB_ACCOUNT_CANCEL_ONLY
@@ -176,7 +176,7 @@ cdef uint16_t _decide_new(sequencer* s, mb_record* record, const mb_terms_record
     reason = validate_command(record, terms, &market.definition, False)
     if reason != MB_NONE:
         return reason
-    reason = _check_states(account, market, True, not record.flags & MB_POST_ONLY)
+    reason = _check_states(account, market, True, not record.flags & MB_POST_ONLY, False)
     if reason != MB_NONE:
         return reason
     if record.client_order_id[0] and orders_find_client(&s.orders, record.account, record.client_order_id) != NULL:
@@ -203,7 +203,7 @@ cdef live_order* _order_meant(sequencer* s, const mb_record* record) noexcept no
     return order
 
 
-cdef uint16_t _decide_change(sequencer* s, mb_record* record) noexcept nogil:
+cdef uint16_t _decide_change(sequencer* s, const session_state* session, mb_record* record) noexcept nogil:
     """CANCEL_ORDER and AMEND_ORDER."""
     cdef live_order* order = _order_meant(s, record)
     cdef market_state* market
@@ -216,7 +216,8 @@ cdef uint16_t _decide_change(sequencer* s, mb_record* record) noexcept nogil:
     reason = validate_command(record, NULL, &market.definition, False)
     if reason != MB_NONE:
         return reason
-    reason = _check_states(ledger_account(&s.books, record.account), market, amends, amends and record.price_ticks != 0)
+    reason = _check_states(ledger_account(&s.books, record.account), market, amends,
+                           amends and record.price_ticks != 0, session.capabilities & MB_CAN_OPERATE != 0)
     if reason != MB_NONE:
         return reason
     record.order_id = order.order_id
@@ -280,6 +281,8 @@ cdef uint16_t _decide_countdown(const sequencer* s, const session_state* session
         return MB_BAD_TIMEOUT
     if not _only(record, True) or record.market or record.side:
         return MB_BAD_FIELD
+    if ledger_account(&s.books, record.account).state == MB_FROZEN and not session.capabilities & MB_CAN_OPERATE:
+        return MB_ACCOUNT_FROZEN
     if record.quantity_lots and not timers_room(&s.due, record.session, record.account):
         return MB_TOO_MANY_OBJECTS
     return MB_NONE
@@ -299,7 +302,7 @@ cdef uint16_t _decide_transfer_accounts(const sequencer* s, const session_state*
     if ledger_account(&s.books, record.counter_account) == NULL and \
             not (operates and record.counter_account == MB_FEE_ACCOUNT):
         return MB_UNKNOWN_ACCOUNT
-    return MB_NONE
+    return MB_ACCOUNT_NOT_PERMITTED if record.account == record.counter_account else MB_NONE
 
 
 cdef uint16_t _decide_money_account(const sequencer* s, const session_state* session, mb_money_record* record) noexcept nogil:
@@ -308,6 +311,8 @@ cdef uint16_t _decide_money_account(const sequencer* s, const session_state* ses
     if session.capabilities & MB_CAN_OPERATE:
         if record.account == 0:
             record.account = session.account
+        if record.kind == MB_DEPOSIT and record.account == MB_FEE_ACCOUNT:
+            return MB_NONE
         return MB_NONE if ledger_account(&s.books, record.account) != NULL else MB_UNKNOWN_ACCOUNT
     return _decide_account(s, session, <mb_record*>record)
 
@@ -328,20 +333,17 @@ cdef uint16_t _decide_withdrawal_end(const sequencer* s, mb_money_record* record
 
 cdef uint16_t _decide_movement(sequencer* s, const mb_money_record* record) noexcept nogil:
     """DEPOSIT, REQUEST_WITHDRAWAL, TRANSFER: asset, amount, reference."""
-    if record.asset == 0 or record.asset > s.books.max_assets or not s.books.asset_scales[record.asset]:
-        return MB_UNKNOWN_ASSET
-    if not 0 < record.amount <= MB_MAX_ASSET_UNITS:
-        return MB_BAD_AMOUNT
-    if record.kind == MB_DEPOSIT and record.amount > MB_MAX_ASSET_UNITS - s.books.supply[record.asset]:
-        return MB_BAD_AMOUNT
     if not _printable(record.reference, 36, 0 if record.kind == MB_TRANSFER else 1):
         return MB_BAD_REFERENCE
-    if record.reference[0]:
-        if ledger_movement(&s.books, record.reference) != NULL:
-            return MB_DUPLICATE_REFERENCE
-        if s.books.movement_count >= s.books.max_movements:
-            return MB_TOO_MANY_OBJECTS
-    return MB_NONE
+    if not 0 < record.amount <= MB_MAX_ASSET_UNITS:
+        return MB_BAD_AMOUNT
+    if record.asset == 0 or record.asset > s.books.max_assets or not s.books.asset_scales[record.asset]:
+        return MB_UNKNOWN_ASSET
+    if record.reference[0] and ledger_movement(&s.books, record.reference) != NULL:
+        return MB_DUPLICATE_REFERENCE
+    if record.kind == MB_DEPOSIT and record.amount > MB_MAX_ASSET_UNITS - s.books.supply[record.asset]:
+        return MB_BAD_AMOUNT
+    return MB_TOO_MANY_OBJECTS if record.reference[0] and s.books.movement_count >= s.books.max_movements else MB_NONE
 
 
 cdef uint16_t _decide_money_record(sequencer* s, const session_state* session, mb_money_record* record) noexcept nogil:
@@ -356,7 +358,7 @@ cdef uint16_t _decide_money_record(sequencer* s, const session_state* session, m
     if reason != MB_NONE:
         return reason
     if record.reserved or record.reserved_word or record.reserved_long or (
-            record.kind != MB_TRANSFER and record.counter_account) or record.account == record.counter_account:
+            record.kind != MB_TRANSFER and record.counter_account):
         return MB_BAD_FIELD
     record.operator_id = session.user if operates else 0
     if record.kind == MB_SETTLE_WITHDRAWAL or record.kind == MB_CANCEL_WITHDRAWAL:
@@ -403,9 +405,11 @@ cdef uint16_t _decide_rules(sequencer* s, const session_state* session, mb_rules
     if record.kind == MB_SET_FEES:
         return _decide_fees(s, record)
     if record.kind == MB_SET_TIER:
+        if record.tier >= MB_FEE_TIERS or record.amount < 0 or record.amount >> 32:
+            return MB_BAD_RULE
         if record.asset == 0 or record.asset > s.books.max_assets or not s.books.asset_scales[record.asset]:
             return MB_UNKNOWN_ASSET
-        return MB_NONE if 1 <= record.tier < MB_FEE_TIERS and 0 <= record.amount <= 0xFFFFFFFF else MB_BAD_RULE
+        return MB_NONE
     if ledger_account(&s.books, record.account) == NULL:
         return MB_UNKNOWN_ACCOUNT
     if record.rules & ~(MB_RULE_STATE | MB_RULE_TIER | MB_RULE_CANCEL):
@@ -426,7 +430,7 @@ cdef uint16_t _decide_account_definition(const sequencer* s, const mb_named_reco
     if ledger_account(&s.books, named.account) != NULL:
         return MB_ALREADY_EXISTS
     if named.parent and (parent == NULL or parent.parent):
-        return MB_UNKNOWN_ACCOUNT
+        return MB_BAD_DEFINITION
     return MB_NONE
 
 
@@ -509,16 +513,28 @@ cdef uint16_t _decide_operation(sequencer* s, const session_state* session, mb_r
     return _decide_definition(s, record)
 
 
+cdef inline bint _same_place(const session_state* session, const mb_terms_record* terms,
+                             const mb_record* order) noexcept nogil:
+    """Are the terms for the account and the market of the order? Account 0 is the session's own in both."""
+    return (terms.account if terms.account else session.account) == (order.account if order.account
+                                                                      else session.account) \
+        and terms.market == order.market
+
+
 cdef uint16_t decide(sequencer* s, const session_state* session, mb_record* record,
                      const mb_terms_record* terms) noexcept nogil:
     cdef uint16_t reason
+    cdef bint apart
     if record.kind in (MB_NEW_ORDER, MB_CANCEL_ORDER, MB_AMEND_ORDER):
         if not session.capabilities & MB_CAN_TRADE:
             return MB_NOT_PERMITTED
+        apart = terms != NULL and not _same_place(session, terms, record)
         reason = _decide_account(s, session, record)
         if reason != MB_NONE:
             return reason
-        return _decide_new(s, record, terms) if record.kind == MB_NEW_ORDER else _decide_change(s, record)
+        if apart:
+            return MB_BAD_LEGS
+        return _decide_new(s, record, terms) if record.kind == MB_NEW_ORDER else _decide_change(s, session, record)
     if record.kind == MB_ORDER_TERMS:
         # Terms whose order does not follow.
         if not session.capabilities & MB_CAN_TRADE:

@@ -11,7 +11,7 @@ from matchbox.shm.records cimport MB_TIER_BY_VOLUME
 from matchbox.shm.errors import BadArgument
 
 cdef enum:
-    DAY_NS = 86400 * 1000000000
+    DAY_NS = 86400000000000
     MAX_DAY_VOLUME = 0xFFFFFFFF
 
 if sizeof(balance) != 24 or sizeof(account_state) != 20 or sizeof(movement) != 56:

@@ -227,8 +227,9 @@ cdef void _sequence_pair(sequencer* s, mb_terms_record* terms, mb_record* order,
     order.session_position = session.position
     order.session = terms.session = number
     _decide_record(s, session, order, terms)
-    terms.account = order.account
     terms.reject = order.reject
+    if terms.reject != MB_BAD_LEGS:
+        terms.account = order.account
     _conclude(s, <mb_record*>terms, NULL)
     _conclude(s, order, terms)
     s.filled += 2
@@ -367,7 +368,7 @@ cdef int _take_one(sequencer* s, session_slot* slot, uint32_t number, bint last_
         if position + 1 != slot.noted:
             second = <mb_record*>mb_producer_slot(&s.log, s.filled + 1)
             mb_copy_record(second, slot.command_slots + ((position + 1) & slot.command_mask) * sizeof(mb_record))
-            if second.kind == MB_NEW_ORDER and second.account == record.account and second.market == record.market:
+            if second.kind == MB_NEW_ORDER:
                 slot.touched = 1
                 _sequence_pair(s, <mb_terms_record*>record, second, number, now)
                 return 2
@@ -858,14 +859,12 @@ cdef int _replay_one(sequencer* s, mb_record* record) noexcept nogil:
         s.filled += 1
         return 0
     s.sessions[record.session].position = record.session_position
-    if record.kind == MB_ORDER_TERMS and record.reject != MB_BAD_LEGS:
-        # Decided with its order, which is the next record.
+    if record.kind == MB_ORDER_TERMS:
+        # Decided with its order, which is the next record, unless there is none.
         mb_copy_record(&s.terms, record)
-        s.terms_follow = 1
     else:
-        if s.terms_follow:
+        if record.kind == MB_NEW_ORDER and (<mb_new_order*>record).has_terms:
             terms = &s.terms
-        s.terms_follow = 0
         mb_copy_record(&copy, record)
         _undo_stamps(&copy)
         _decide_record(s, &s.sessions[record.session], &copy, terms)

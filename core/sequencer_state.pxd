@@ -109,8 +109,7 @@ ctypedef struct sequencer:
     uint64_t manual_clock_ns    # 0: the real clock
     uint8_t round_open
     uint8_t stage           # enum sequencer_stage
-    uint8_t terms_follow    # the last record was ORDER_TERMS of a pair: `terms`
-    mb_terms_record terms
+    mb_terms_record terms   # REPLAYING: the last ORDER_TERMS
     uint8_t* concerns       # by log position: the source that answers the record, or NO_SOURCE
     market_state* markets
     session_state* sessions

@@ -315,7 +315,8 @@ enum mb_event_kind {
     MB_AMENDED = 7,   /* price, quantity = new total, leaves; left its old level: previous_* */
     MB_TRIGGERED = 8, /* an order that waited for its trigger is a taker now: price = its limit, leaves */
     MB_PREVENTED = 9, /* self-trade prevention took quantity off both orders: as TRADE, but no money moves */
-    MB_BALANCE = 10   /* of an account (ledger): market = asset, quantity = free, leaves = held, cumulative = change */
+    MB_BALANCE = 10   /* of an account (ledger): market = asset, quantity = free, leaves = held, cumulative = amount:
+                         below 0 where it leaves or is requested to */
 };
 
 enum mb_event_flag {
@@ -331,7 +332,7 @@ typedef struct mb_event {
     uint64_t order_id;          /* the order concerned; TRADE: the taker's */
     uint64_t maker_order_id;    /* TRADE */
     uint64_t trade_id;          /* TRADE: number of the trade in its market, from 1 */
-    int64_t price_ticks;        /* TRADE: the maker's price; else the order's (0: market order) */
+    int64_t price_ticks;        /* TRADE: the maker's price; else the order's (a market order's: its bound, 0 = none) */
     int64_t quantity_lots;      /* TRADE: filled; ACCEPTED, AMENDED: total; CANCELED, EXPIRED: taken off */
     int64_t leaves_lots;        /* open quantity of the order afterwards */
     int64_t cumulative_lots;    /* filled quantity of the order afterwards */

@@ -16,7 +16,7 @@ from matchbox.core.instrument import market_record
 from matchbox.core.plan import OPERATOR_SLOT, Plan, PlanMarket, PlanThread
 from matchbox.shm.depth import Book, MarketData, format_depth
 from matchbox.shm.market import Asset, Market
-from matchbox.shm.records import COMMAND, LOG_RECORD, NAMED_RECORD, REPORT, Kind
+from matchbox.shm.records import COMMAND, LOG_RECORD, MONEY_RECORD, NAMED_RECORD, REPORT, Kind
 from matchbox.shm.ring import Reader, Ring, ring_bytes
 from matchbox.shm.session import Session
 
@@ -71,6 +71,16 @@ def definitions(plan: Plan) -> NDArray[Any]:
         )
     markets = np.stack([_market(market) for market in plan.markets])
     return np.concatenate([named.view(COMMAND), markets.view(COMMAND)])
+
+
+def deposits(amount: int = 2**58) -> NDArray[Any]:
+    """So much of both assets for each of accounts 1 to 9."""
+    records = np.zeros(18, MONEY_RECORD)
+    for i, record in enumerate(records):
+        record["kind"], record["amount"] = Kind.DEPOSIT, amount
+        record["account"], record["asset"] = i // 2 + 1, i % 2 + 1
+        record["reference"] = f"first-{i}".encode()
+    return records.view(COMMAND)
 
 
 def _market(market: PlanMarket) -> Any:
@@ -149,6 +159,7 @@ class Exchange:
         if define:
             self.start(1)
             self.run_operator(definitions(plan))
+            self.run_operator(deposits())
 
     def segment(self, part: str) -> mmap.mmap:
         return self._segments[part]

@@ -29,7 +29,7 @@ def test_help_lists_every_command(
 ) -> None:
     assert run(monkeypatch, "--help") == 0
     out = capsys.readouterr().out
-    for name in ("replay", "log", "bench"):
+    for name in ("replay", "log", "reconcile", "bench"):
         assert f"  {name} " in out
 
 

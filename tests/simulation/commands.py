@@ -1,0 +1,586 @@
+"""Commands at random, of every kind: most of them sensible, many of them in each other's way.
+
+A Choice says what is chosen: a random generator, or Hypothesis, which can make it simpler then.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from matchbox.shm.records import (
+    COMMAND,
+    FEE_ACCOUNT,
+    MONEY_RECORD,
+    NAMED_RECORD,
+    NEW_ORDER,
+    RULES_RECORD,
+    TERMS_RECORD,
+    TIER_BY_VOLUME,
+    AccountState,
+    Flag,
+    Kind,
+    MarketState,
+    OrderType,
+    Rule,
+    SelfTrade,
+    Side,
+    TimeInForce,
+)
+from matchbox.tools.audit.records import kind_name, view_of
+from matchbox.tools.audit.triggers import waits_for_rise
+from tests.simulation.world import (
+    ACCOUNTS,
+    BTC,
+    ETH,
+    MARKETS,
+    MIDDLE,
+    SESSIONS,
+    USD,
+    WEALTH,
+    World,
+)
+
+T = TypeVar("T")
+MS = 1_000_000
+LIMITS = (OrderType.LIMIT, OrderType.STOP_LOSS_LIMIT, OrderType.TAKE_PROFIT_LIMIT)
+TRADERS = tuple(name for name in SESSIONS if name != "reader")
+
+
+class Choice(Protocol):
+    def integer(self, low: int, high: int) -> int: ...
+
+
+class Random:
+    """By a seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+
+    def integer(self, low: int, high: int) -> int:
+        return self.random.randint(low, high)
+
+
+class Drawn:
+    """By Hypothesis."""
+
+    def __init__(self, data: st.DataObject) -> None:
+        self.data = data
+
+    def integer(self, low: int, high: int) -> int:
+        return self.data.draw(st.integers(low, high))
+
+
+def pick(c: Choice, values: Sequence[T]) -> T:
+    return values[c.integer(0, len(values) - 1)]
+
+
+def chance(c: Choice, percent: int) -> bool:
+    """False is the simpler one."""
+    return c.integer(0, 99) >= 100 - percent
+
+
+def weighted(c: Choice, weights: dict[T, int]) -> T:
+    number = c.integer(0, sum(weights.values()) - 1)
+    for value, weight in weights.items():
+        number -= weight
+        if number < 0:
+            return value
+    raise AssertionError
+
+
+def array(dtype: Any, **values: Any) -> NDArray[Any]:
+    row = np.zeros(1, dtype)
+    for name, value in values.items():
+        row[name] = value
+    return row
+
+
+def describe(records: NDArray[Any]) -> str:
+    """Commands as text: kinds, and the fields that are not 0."""
+    return ", ".join(_describe(records[i : i + 1]) for i in range(len(records)))
+
+
+def _describe(record: NDArray[Any]) -> str:
+    view = view_of(record)
+    values = zip(view.dtype.names or (), view.tolist()[0], strict=True)
+    fields = [f"{k}={v}" for k, v in values if k != "kind" and np.any(v)]
+    return f"{kind_name(int(record['kind'][0]))}({', '.join(fields)})"
+
+
+# ---- what traders send
+
+
+def accounts_of(c: Choice, session: str) -> int:
+    """An account for a session's command: mostly one that it may name."""
+    own, capabilities, _ = SESSIONS.get(session, (0, 7, False))
+    if capabilities & 2:
+        return c.integer(1, ACCOUNTS)
+    if chance(c, 4):
+        return c.integer(1, ACCOUNTS + 1)
+    return weighted(c, {0: 12, own: 4, 4 if own == 1 else own: 4})
+
+
+def some_price(c: Choice, market: int) -> int:
+    step = MARKETS[market].get("price_step_ticks", 1)
+    return MIDDLE[market] + step * (c.integer(0, 8) - c.integer(0, 8))
+
+
+def some_quantity(c: Choice, market: int) -> int:
+    step = MARKETS[market].get("quantity_step_lots", 1)
+    least = MARKETS[market].get("min_quantity_lots", 1)
+    most = {0: 4, 1: 12, 2: 40}[weighted(c, {0: 4, 1: 8, 2: 1})]
+    return max(least, step * c.integer(1, most))
+
+
+def some_client_id(c: Choice, percent: int) -> bytes:
+    return pick(c, (b"a", b"b", b"c", b"d")) if chance(c, percent) else b""
+
+
+def new_order(c: Choice, w: World, session: str) -> NDArray[Any]:
+    market = weighted(c, {1: 6, 2: 5, 3: 4})
+    order_type = weighted(
+        c,
+        {
+            OrderType.LIMIT: 50,
+            OrderType.MARKET: 17,
+            OrderType.STOP_LOSS: 6,
+            OrderType.STOP_LOSS_LIMIT: 8,
+            OrderType.TAKE_PROFIT: 5,
+            OrderType.TAKE_PROFIT_LIMIT: 6,
+        },
+    )
+    limit = order_type in LIMITS
+    order = array(
+        NEW_ORDER,
+        kind=Kind.NEW_ORDER,
+        account=accounts_of(c, session),
+        market=market,
+        side=pick(c, (Side.BUY, Side.SELL)),
+        order_type=order_type,
+        quantity_lots=some_quantity(c, market),
+        price_ticks=some_price(c, market) if limit else 0,
+        self_trade=weighted(c, dict(zip(SelfTrade, (4, 2, 2, 2, 3), strict=True))),
+        client_order_id=some_client_id(c, 25),
+    )
+    if limit:
+        order["time_in_force"] = weighted(c, dict(zip(TimeInForce, (12, 3, 3, 2), strict=True)))
+    elif order_type == OrderType.MARKET and chance(c, 20):
+        order["time_in_force"] = TimeInForce.FOK
+    else:
+        order["time_in_force"] = TimeInForce.IOC
+    if order_type >= OrderType.STOP_LOSS:
+        set_trigger(c, w, order[0], market)
+    good_till = order["time_in_force"][0] in (TimeInForce.GTC, TimeInForce.GTD)
+    if order_type == OrderType.LIMIT and good_till and chance(c, 15):
+        order["flags"] = Flag.POST_ONLY
+    if order_type == OrderType.MARKET and chance(c, 35):
+        order["flags"] = Flag.QUOTE_AMOUNT
+        unit = MARKETS[market]["notional_units"] * MIDDLE[market]
+        order["quantity_lots"] = c.integer(1, unit * 30)
+    return with_terms(c, w, order, limit and good_till)
+
+
+def set_trigger(c: Choice, w: World, order: Any, market: int) -> None:
+    """Mostly beyond the last price, near it."""
+    price = some_price(c, market)
+    last = w.auditor.books[market].last
+    if last and not chance(c, 15):
+        step = MARKETS[market].get("price_step_ticks", 1)
+        away = step * c.integer(1, 4)
+        rise = waits_for_rise(int(order["side"]), int(order["order_type"]))
+        price = (last + away if rise else last - away) // step * step
+    order["trigger_ticks"] = price
+    if chance(c, 40):
+        order["trailing_bips"] = pick(c, (200, 1, 50, 500, 2000))
+        if chance(c, 60):
+            order["trigger_ticks"] = 0
+
+
+def with_terms(c: Choice, w: World, order: NDArray[Any], may_hide: bool) -> NDArray[Any]:
+    """The order, and before it what it needs besides."""
+    gtd = order["time_in_force"][0] == TimeInForce.GTD
+    hide = may_hide and chance(c, 20)
+    if not gtd and not hide and not chance(c, 1):
+        return order.view(COMMAND)
+    terms = array(
+        TERMS_RECORD,
+        kind=Kind.ORDER_TERMS,
+        account=order["account"][0],
+        market=order["market"][0],
+    )
+    if hide:
+        step = MARKETS[int(order["market"][0])].get("quantity_step_lots", 1)
+        most = int(order["quantity_lots"][0]) // step
+        terms["display_lots"] = step * c.integer(1, max(1, most - 1))
+    if gtd and not chance(c, 3):
+        terms["expire_ns"] = w.now + MS * c.integer(0, 40)
+    if chance(c, 2):
+        terms["market"] = 1 + terms["market"] % 3
+    return np.concatenate([terms.view(COMMAND), order.view(COMMAND)])
+
+
+def some_order(c: Choice, w: World, session: str) -> dict[str, Any]:
+    """What names an order that may be there; of an account that the session may name, mostly."""
+    own, capabilities, _ = SESSIONS.get(session, (0, 7, False))
+    live = list(w.auditor.ledger.orders.values())
+    mine = [
+        o for o in live if capabilities & 2 or o.account == own or (own == 1 and o.account == 4)
+    ]
+    if mine and not chance(c, 5):
+        order = pick(c, mine)
+        account = order.account if order.account != own or chance(c, 30) else 0
+        if order.client_order_id and chance(c, 50):
+            names: dict[str, Any] = {"client_order_id": order.client_order_id}
+            if chance(c, 20):
+                names["order_id"] = order.order_id
+        else:
+            names = {"order_id": order.order_id}
+        if chance(c, 20):
+            names["market"] = order.market.number
+        return {"account": account, **names}
+    order_id = pick(c, w.recent) if w.recent and chance(c, 90) else c.integer(0, 10**6)
+    return {"account": accounts_of(c, session), "order_id": order_id}
+
+
+def cancel(c: Choice, w: World, session: str) -> NDArray[Any]:
+    return array(COMMAND, kind=Kind.CANCEL_ORDER, **some_order(c, w, session))
+
+
+def amend(c: Choice, w: World, session: str) -> NDArray[Any]:
+    named = some_order(c, w, session)
+    found = w.auditor.ledger.orders.get(named.get("order_id", 0))
+    market = found.market.number if found else c.integer(1, 3)
+    command = array(COMMAND, kind=Kind.AMEND_ORDER, **named)
+    what = weighted(c, {"price": 10, "quantity": 12, "both": 10, "nothing": 1})
+    if what in ("price", "both"):
+        command["price_ticks"] = some_price(c, market)
+    if what in ("quantity", "both"):
+        command["quantity_lots"] = some_quantity(c, market)
+    command["flags"] = weighted(c, {0: 5, int(Flag.TO_OPEN): 4, int(Flag.REQUEUE): 2, 6: 1})
+    return command
+
+
+def squeeze(c: Choice, w: World, session: str) -> NDArray[Any]:
+    """A resting order is met and amended at once: what the amend was held for may not be enough."""
+    resting = [o for book in w.auditor.books.values() for o in book.resting.values()]
+    resting = [o for o in resting if o.order_id in w.auditor.ledger.orders]
+    if not resting or not SESSIONS.get(session, (0, 7, False))[1] & 2:
+        return amend(c, w, session)
+    order = pick(c, resting)
+    market = w.auditor.ledger.orders[order.order_id].market.number
+    other = array(
+        NEW_ORDER,
+        kind=Kind.NEW_ORDER,
+        account=c.integer(1, ACCOUNTS),
+        market=market,
+        side=Side.SELL if order.side == Side.BUY else Side.BUY,
+        order_type=OrderType.LIMIT,
+        time_in_force=TimeInForce.IOC,
+        price_ticks=order.price,
+        quantity_lots=some_quantity(c, market),
+    )
+    change = array(
+        COMMAND,
+        kind=Kind.AMEND_ORDER,
+        account=order.account,
+        order_id=order.order_id,
+        quantity_lots=order.leaves if chance(c, 70) else some_quantity(c, market),
+        flags=Flag.TO_OPEN,
+    )
+    return np.concatenate([other.view(COMMAND), change])
+
+
+def mass_cancel(c: Choice, w: World, session: str) -> NDArray[Any]:
+    return array(
+        COMMAND,
+        kind=Kind.MASS_CANCEL,
+        account=accounts_of(c, session),
+        market=weighted(c, {0: 3, 1: 1, 2: 1, 3: 1}),
+        side=weighted(c, {0: 3, 1: 1, 2: 1}),
+    )
+
+
+def countdown(c: Choice, w: World, session: str) -> NDArray[Any]:
+    return array(
+        COMMAND,
+        kind=Kind.COUNTDOWN,
+        account=accounts_of(c, session),
+        quantity_lots=pick(c, (0, 0, 0, -1, 2**31, 2**31 - 1))
+        if chance(c, 30)
+        else c.integer(1, 60),
+    )
+
+
+def subscribe(c: Choice, w: World, session: str) -> NDArray[Any]:
+    kind = Kind.UNSUBSCRIBE if chance(c, 30) else Kind.SUBSCRIBE
+    return array(COMMAND, kind=kind, account=accounts_of(c, session))
+
+
+def some_amount(c: Choice, asset: int) -> int:
+    """An order or two; now and then more than there is."""
+    return c.integer(1, WEALTH[asset] // 3) if not chance(c, 10) else 20 * WEALTH[asset]
+
+
+def request(c: Choice, w: World, session: str) -> NDArray[Any]:
+    asset = pick(c, (USD, BTC, ETH))
+    return array(
+        MONEY_RECORD,
+        kind=Kind.REQUEST_WITHDRAWAL,
+        account=accounts_of(c, session),
+        asset=asset,
+        amount=some_amount(c, asset),
+        reference=some_reference(c, w),
+    ).view(COMMAND)
+
+
+def some_reference(c: Choice, w: World) -> bytes:
+    """Mostly a new one."""
+    used = sorted(w.auditor.ledger.references)
+    return pick(c, used) if used and chance(c, 8) else w.reference()
+
+
+def end_withdrawal(c: Choice, w: World, session: str) -> NDArray[Any]:
+    waiting = list(w.auditor.ledger.withdrawals.items())
+    settle = session == "operator" and chance(c, 70)
+    row = array(
+        MONEY_RECORD,
+        kind=Kind.SETTLE_WITHDRAWAL if settle else Kind.CANCEL_WITHDRAWAL,
+        account=max(1, accounts_of(c, session)),
+        reference=w.reference(),
+    )
+    if waiting and not chance(c, 15):
+        row["reference"], withdrawal = pick(c, waiting)
+        if not chance(c, 10):
+            row["account"] = withdrawal.account
+    return row.view(COMMAND)
+
+
+def transfer(c: Choice, w: World, session: str) -> NDArray[Any]:
+    asset = pick(c, (USD, BTC, ETH))
+    source, target = weighted(c, {(1, 4): 4, (4, 1): 4, (0, 1): 1, (2, 3): 2, (1, 2): 1})
+    if session == "operator":
+        source = weighted(c, {c.integer(1, ACCOUNTS): 4, FEE_ACCOUNT: 2})
+        target = c.integer(1, ACCOUNTS)
+        target = target % ACCOUNTS + 1 if target == source else target
+    if session == "child" and source == 0:
+        source = 4
+    return array(
+        MONEY_RECORD,
+        kind=Kind.TRANSFER,
+        account=source if source != target else 2,
+        counter_account=target,
+        asset=asset,
+        amount=some_amount(c, asset),
+        reference=some_reference(c, w) if chance(c, 50) else b"",
+    ).view(COMMAND)
+
+
+def junk(c: Choice, w: World, session: str) -> NDArray[Any]:
+    """A record that cannot be right, or that the session may not send."""
+    kind = pick(c, (0, 13, 31, 47, 48, 50, 99, 255, Kind.ORDER_TERMS, Kind.SET_ACCOUNT))
+    return array(COMMAND, kind=kind, account=accounts_of(c, session), market=c.integer(1, 4))
+
+
+def logout(c: Choice, w: World, session: str) -> NDArray[Any]:
+    return array(COMMAND, kind=Kind.LOGOUT)
+
+
+FAULTS: dict[str, tuple[int, ...]] = {
+    "side": (0, 3),
+    "order_type": (0, 7),
+    "time_in_force": (0, 5, 1, 2, 3),
+    "flags": (1, 2, 8, 16, 4),
+    "self_trade": (5, 255),
+    "price_ticks": (-1, 10**13, 101, 503, 2**62, 1),
+    "trigger_ticks": (1, -5, 503, 10**13),
+    "trailing_bips": (2001, 10),
+    "quantity_lots": (0, -3, 1, 7, 2**53, 2**62, 2**63 - 1),
+    "market": (0, 9),
+    "reserved": (1,),
+}
+HUGE = {"price_ticks": 2**39, "quantity_lots": 2**50}
+
+
+def faulty(c: Choice, w: World, session: str) -> NDArray[Any]:
+    """An order with one field that is wrong, more or less."""
+    commands = new_order(c, w, session)
+    order = commands[-1:].view(NEW_ORDER)
+    field = pick(c, (*FAULTS, "client_order_id", "notional"))
+    if field == "notional":
+        order["market"] = 3
+        for name, value in HUGE.items():
+            order[name] = value
+    elif field == "client_order_id":
+        order[field] = pick(c, (b"a b", b"\xff", b"x" * 36, b"\0a"))
+    else:
+        order[field] = pick(c, FAULTS[field])
+    if len(commands) == 2:
+        commands[0]["market"] = commands[1]["market"]
+    return commands
+
+
+def faulty_change(c: Choice, w: World, session: str) -> NDArray[Any]:
+    """A cancel or an amend with a field that is wrong."""
+    command = cancel(c, w, session) if chance(c, 40) else amend(c, w, session)
+    field = pick(c, [name for name in FAULTS if name not in ("self_trade", "trailing_bips")])
+    if field != "market":
+        command[field] = pick(c, FAULTS[field])
+    return command
+
+
+# ---- what operators send
+
+
+def rules(kind: int, **values: Any) -> NDArray[Any]:
+    return array(RULES_RECORD, kind=kind, **values).view(COMMAND)
+
+
+def deposit(c: Choice, w: World, session: str) -> NDArray[Any]:
+    asset = pick(c, (USD, BTC, ETH))
+    return array(
+        MONEY_RECORD,
+        kind=Kind.DEPOSIT,
+        account=c.integer(1, ACCOUNTS + 1) if chance(c, 5) else c.integer(1, ACCOUNTS),
+        asset=asset if not chance(c, 3) else 9,
+        amount=4 * some_amount(c, asset) if not chance(c, 3) else pick(c, (0, -1, 2**62)),
+        reference=some_reference(c, w) if not chance(c, 3) else pick(c, (b"", b"a b")),
+    ).view(COMMAND)
+
+
+def set_account(c: Choice, w: World, session: str) -> NDArray[Any]:
+    chosen = weighted(c, {Rule.STATE: 6, Rule.TIER: 5, Rule.CANCEL: 1, Rule(3): 2, Rule(129): 1})
+    return rules(
+        Kind.SET_ACCOUNT,
+        account=c.integer(1, ACCOUNTS),
+        rules=int(chosen),
+        state=weighted(c, dict(zip(AccountState, (24, 1, 1), strict=True)))
+        if Rule.STATE in chosen
+        else 0,
+        tier=weighted(c, {TIER_BY_VOLUME: 4, 0: 2, 1: 2, 9: 1, 10: 1})
+        if Rule.TIER in chosen
+        else 0,
+    )
+
+
+def set_market(c: Choice, w: World, session: str) -> NDArray[Any]:
+    market = c.integer(1, 3)
+    chosen = weighted(
+        c,
+        {
+            Rule.STATE: 5,
+            Rule.REFERENCE: 2,
+            Rule.BANDS: 3,
+            Rule.PROTECTION: 2,
+            Rule.NOTIONAL: 1,
+            Rule.ORDERS: 1,
+            Rule.CANCEL: 1,
+            Rule.STATE | Rule.BANDS: 1,
+            Rule.TIER: 1,
+        },
+    )
+    values: dict[str, Any] = {}
+    if Rule.STATE in chosen:
+        values["state"] = weighted(c, dict(zip(MarketState, (24, 2, 1, 1), strict=True)))
+    if Rule.REFERENCE in chosen:
+        values["reference_ticks"] = some_price(c, market)
+    if Rule.BANDS in chosen:
+        values["band_up_bips"] = pick(c, (0, 300, 700, 30_000))
+        values["band_down_bips"] = pick(c, (0, 300, 700, 9_999))
+    if Rule.PROTECTION in chosen:
+        values["protection_bips"] = pick(c, (1000, 100, 300, 10_000))
+    if Rule.NOTIONAL in chosen:
+        values["amount"] = pick(c, (0, MIDDLE[market] * 2))
+    if Rule.ORDERS in chosen:
+        values["account_orders"] = pick(c, (0, 3, 8))
+    return rules(Kind.SET_MARKET, market=market, rules=int(chosen), **values)
+
+
+def set_fees(c: Choice, w: World, session: str) -> NDArray[Any]:
+    """Taker rates are set for all tiers: a rebate of one may not pass any of them."""
+    market = c.integer(0, 3)
+    if chance(c, 50):
+        tier = c.integer(0, 9)
+        maker, taker = pick(c, (-100, 0, 1500, -3000)), pick(c, (3000, 500, 29_999))
+        return rules(
+            Kind.SET_FEES, market=market, tier=tier, maker_fee_ppm=maker, taker_fee_ppm=taker
+        )
+    taker = pick(c, (3000, 10_000, 30_000))
+    rows = [
+        rules(
+            Kind.SET_FEES,
+            market=market,
+            tier=tier,
+            maker_fee_ppm=pick(c, (0, 700, 30_000)),
+            taker_fee_ppm=taker,
+        )
+        for tier in range(10)
+    ]
+    rows.append(
+        rules(Kind.SET_FEES, market=market, tier=1, maker_fee_ppm=-2500, taker_fee_ppm=taker)
+    )
+    return np.concatenate(rows)
+
+
+def set_tier(c: Choice, w: World, session: str) -> NDArray[Any]:
+    return rules(
+        Kind.SET_TIER,
+        tier=c.integer(1, 9),
+        amount=pick(c, (1, 0, 30, 200)),
+        asset=weighted(c, {USD: 12, 9: 1}),
+    )
+
+
+def define(c: Choice, w: World, session: str) -> NDArray[Any]:
+    """A definition that is refused, or a session's end."""
+    if chance(c, 40):
+        found = w.auditor.definitions.session_named(pick(c, tuple(SESSIONS)).encode())
+        number = found.number if found and not chance(c, 30) else 99
+        return array(NAMED_RECORD, kind=Kind.DETACH_SESSION, id=number, reason=504).view(COMMAND)
+    return array(
+        NAMED_RECORD, kind=Kind.ADD_ACCOUNT, name=b"again", account=c.integer(0, ACCOUNTS)
+    ).view(COMMAND)
+
+
+Maker = Callable[[Choice, World, str], NDArray[Any]]
+OF_TRADERS: dict[Maker, int] = {
+    new_order: 110,
+    amend: 26,
+    squeeze: 10,
+    cancel: 14,
+    faulty: 10,
+    faulty_change: 4,
+    mass_cancel: 2,
+    countdown: 2,
+    subscribe: 2,
+    request: 5,
+    end_withdrawal: 2,
+    transfer: 4,
+    junk: 2,
+    logout: 1,
+}
+OF_OPERATORS: dict[Maker, int] = {
+    deposit: 24,
+    end_withdrawal: 4,
+    transfer: 4,
+    set_account: 6,
+    set_market: 8,
+    set_fees: 2,
+    set_tier: 3,
+    new_order: 2,
+    cancel: 2,
+    mass_cancel: 1,
+    define: 1,
+}
+
+
+def command(c: Choice, w: World) -> tuple[str, NDArray[Any]]:
+    """A session, and what it sends next: one command, or a few that belong together."""
+    session = (
+        "operator" if chance(c, 14) else weighted(c, {**dict.fromkeys(TRADERS, 8), "reader": 1})
+    )
+    maker = weighted(c, OF_OPERATORS if session == "operator" else OF_TRADERS)
+    return session, maker(c, w, session)

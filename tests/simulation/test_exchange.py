@@ -1,0 +1,172 @@
+"""The exchange against the auditor: random commands of every kind, decided before those before are
+settled, and every decision, event, report, book and balance compared.
+
+The auditor (tools/audit) is the trading rules in plain Python; world.py does the comparing. A test
+that fails prints a seed and, from Hypothesis, the shortest list of commands that it has found.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, note, settings
+from hypothesis import seed as with_seed
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from numpy.typing import NDArray
+
+from tests.simulation import commands
+from tests.simulation.commands import Choice, Drawn, Random
+from tests.simulation.world import SESSIONS, World, needs_ledger
+
+pytestmark = needs_ledger
+
+EXAMPLES, RULES = 60, 50  # of Hypothesis: some 250 commands each
+WORLDS, COMMANDS = 4, 3_000  # of long runs: how many, and how long each
+SECOND, DAY = 10**9, 86_400 * 10**9
+
+
+def act(
+    c: Choice, world: World, count: int, say: Callable[[str], object] = lambda text: None
+) -> int:
+    """Send `count` batches of 1 to 8 commands, with some polls between; how many commands."""
+    sent = 0
+    for _ in range(count):
+        for _ in range(c.integer(1, 8)):
+            name, records = commands.command(c, world)
+            say(f"{name}: {commands.describe(records)}")
+            world.submit(name, records)
+            sent += len(records)
+        between(c, world)
+        world.compare()
+    return sent
+
+
+def between(c: Choice, world: World) -> None:
+    """0 to 3 rounds: of all agents, or of some of them in any order."""
+    for _ in range(c.integer(0, 3)):
+        if commands.chance(c, 50):
+            world.round()
+        else:
+            for _ in range(c.integer(1, world.agents)):
+                world.poll(c.integer(0, world.agents - 1))
+    if commands.chance(c, 10):
+        world.advance(commands.weighted(c, {1: 6, 10**7: 3, DAY: 1}))
+
+
+def play(world: World, choice: Choice, steps: int) -> int:
+    """At least so many commands, with everything that happens between them."""
+    done = 0
+    while done < steps:
+        done += act(choice, world, 4)
+        if commands.chance(choice, 30):
+            world.settle()
+        for name in SESSIONS:
+            if not world.attached(name):
+                world.attach(name)
+    world.settle()
+    return done
+
+
+class ExchangeMachine(RuleBasedStateMachine):
+    """Rules of single commands, which shrink well, and random stretches, which find more."""
+
+    commands_sent = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+
+    @rule(data=st.data())
+    def one_command(self, data: st.DataObject) -> None:
+        self.send(*commands.command(Drawn(data), self.world))
+
+    @rule(data=st.data())
+    def trade(self, data: st.DataObject) -> None:
+        """An order, as most commands are."""
+        drawn = Drawn(data)
+        name = commands.pick(drawn, commands.TRADERS)
+        self.send(name, commands.new_order(drawn, self.world, name))
+
+    def send(self, name: str, records: NDArray[Any]) -> None:
+        note(f"{name}: {commands.describe(records)}")
+        self.world.submit(name, records)
+        type(self).commands_sent += len(records)
+
+    @rule(agents=st.lists(st.integers(0, 3), max_size=6))
+    def some_polls(self, agents: list[int]) -> None:
+        for agent in agents:
+            self.world.poll(agent)
+        self.world.compare()
+
+    @rule(stretch=st.integers(0, 2**32 - 1), batches=st.integers(1, 12))
+    def random_stretch(self, stretch: int, batches: int) -> None:
+        type(self).commands_sent += act(Random(stretch), self.world, batches, note)
+
+    @rule(by_ns=st.sampled_from((1, 10**7, SECOND, DAY)))
+    def time_passes(self, by_ns: int) -> None:
+        self.world.advance(by_ns)
+
+    @rule(name=st.sampled_from(tuple(SESSIONS)))
+    def attach_again(self, name: str) -> None:
+        if not self.world.attached(name):
+            self.world.attach(name)
+
+    @rule()
+    def all_settles(self) -> None:
+        self.world.settle()
+
+    def teardown(self) -> None:
+        if not self.world.failed:
+            self.world.settle()
+
+
+def run_machine(number: int, examples: int) -> None:
+    run_state_machine_as_test(
+        with_seed(number)(ExchangeMachine),
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=RULES,
+            deadline=None,
+            database=None,
+            derandomize=False,
+            phases=(Phase.generate, Phase.shrink),
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+@pytest.mark.timeout(900)
+def test_the_exchange_does_what_the_rules_say(seed: int) -> None:
+    """Hypothesis looks for it, and makes short what it finds."""
+    ExchangeMachine.commands_sent = 0
+    run_machine(seed, EXAMPLES)
+    print(f"{ExchangeMachine.commands_sent:,} commands")
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("event_slots", (1024, 16))
+def test_long_runs_do_what_the_rules_say(seed: int, event_slots: int) -> None:
+    """Long lives, full books; with small event rings, records are settled in their middle.
+
+    At the end the log is played again.
+    """
+    for number in range(WORLDS):
+        world = World(event_slots=event_slots)
+        assert play(world, Random(seed * 1000 + number), COMMANDS) >= COMMANDS
+        world.compare_replay()
+
+
+@pytest.mark.soak
+def test_the_exchange_does_what_the_rules_say_for_long(
+    seed: int, soak_count: Callable[[int], int], soak_seconds: Callable[[float], float]
+) -> None:
+    """MATCHBOX_SOAK_COUNT commands, or MATCHBOX_SOAK_SECONDS, whichever ends first."""
+    count, until = soak_count(10**12), time.monotonic() + soak_seconds(3600.0)
+    done = number = 0
+    while done < count and time.monotonic() < until:
+        number += 1
+        print(f"{done:,} commands; next: world {number}", flush=True)
+        world = World(event_slots=16 if number % 2 else 1024)
+        done += play(world, Random(seed * 1000 + number), 5_000)

@@ -1,0 +1,392 @@
+"""A whole exchange and the auditor beside it: what the one does, the other must have foretold.
+
+World runs tests/core/exchange.py's agents one poll at a time, in whatever order it is told to, and
+after each step compares, as far as both have come:
+
+    decisions and stamps    of every log record
+    events                  of every ring, byte for byte
+    reports                 of every session
+
+and, whenever the exchange has come to rest, the books, the balances and the open orders; then what
+must hold at any time (tools/audit/invariants.py).
+"""
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from matchbox.core.instrument import market_record
+from matchbox.core.sequencer import Sequencer
+from matchbox.shm.errors import Detached
+from matchbox.shm.records import (
+    COMMAND,
+    EVENT,
+    FEE_ACCOUNT,
+    MONEY_RECORD,
+    NAMED_RECORD,
+    Capability,
+    EventKind,
+    Kind,
+    Side,
+)
+from matchbox.shm.ring import Ring
+from matchbox.shm.session import Session
+from matchbox.tools.audit import invariants
+from matchbox.tools.audit.definitions import Limits
+from matchbox.tools.audit.exchange import Auditor
+from matchbox.tools.audit.records import Event, Report, events, reports
+from matchbox.tools.audit.reports import Reporter
+from tests.core.exchange import Connection, Exchange, plan
+
+BTC, ETH, USD = 1, 2, 3
+ASSETS = {BTC: ("BTC", 8), ETH: ("ETH", 3), USD: ("USD", 2)}
+ACCOUNTS = 5
+PARENT, CHILD = 1, 4  # the child is a sub-account of the parent
+MAX_ORDERS = 14
+# A few orders' worth of each asset.
+WEALTH = {BTC: 40 * 10**6, ETH: 3_000, USD: 6_000}
+MATCHERS = 2
+# What makes the three markets unlike each other; the middle is where their prices are.
+MARKETS: dict[int, dict[str, Any]] = {
+    1: {
+        "symbol": "BTC/USD",
+        "base_asset": BTC,
+        "quote_asset": USD,
+        "lot_units": 10**6,
+        "notional_units": 1,
+        "max_price_ticks": 150,
+        "max_quantity_lots": 60,
+    },
+    2: {
+        "symbol": "ETH/USD",
+        "base_asset": ETH,
+        "quote_asset": USD,
+        "lot_units": 60,
+        "tick_mantissa": 5,
+        "tick_scale": 1,
+        "notional_units": 3,
+        "price_step_ticks": 5,
+        "quantity_step_lots": 3,
+        "min_quantity_lots": 6,
+        "max_quantity_lots": 90,
+        "max_price_ticks": 700,
+    },
+    3: {
+        "symbol": "ETH/BTC",
+        "base_asset": ETH,
+        "quote_asset": BTC,
+        "lot_units": 1,
+        "tick_mantissa": 7,
+        "tick_scale": 5,
+        "notional_units": 7,
+        "min_quantity_lots": 2,
+    },
+}
+MIDDLE = {1: 100, 2: 500, 3: 30}
+# name: account, capabilities, cancel on detach
+TRADE, NAME, OPERATE = Capability.TRADE, Capability.NAME_ACCOUNTS, Capability.OPERATE
+SESSIONS: dict[str, tuple[int, int, bool]] = {
+    "parent": (PARENT, TRADE, False),
+    "child": (CHILD, TRADE, True),
+    "two": (2, TRADE, False),
+    "gateway": (0, TRADE | NAME, False),
+    "watcher": (3, TRADE | NAME, True),
+    "reader": (5, 0, False),
+}
+START_NS = 20_000 * 86_400 * 10**9
+# Until the ledger and the matching of all order types are in one tree.
+needs_ledger = pytest.mark.skipif(
+    not hasattr(Sequencer, "balance"), reason="this engine has no ledger yet"
+)
+
+
+class World:
+    """One exchange, its auditor, and everybody's sessions. Small rings are full now and then."""
+
+    def __init__(self, *, event_slots: int = 1024) -> None:
+        self.exchange = Exchange(
+            plan(
+                markets=len(MARKETS),
+                matchers=MATCHERS,
+                max_orders=MAX_ORDERS,
+                log_slots=max(64, event_slots),
+                event_slots=event_slots,
+            ),
+            define=False,
+        )
+        self.now = START_NS
+        self.advance(0)
+        limits = self.exchange.plan
+        self.auditor = Auditor(
+            Limits(
+                assets=limits.max_assets,
+                accounts=limits.max_accounts,
+                markets=limits.max_markets,
+                slots=limits.max_sessions,
+            )
+        )
+        self.reporter = Reporter()
+        self.sessions: dict[str, Session] = {}
+        self.slots: dict[str, int] = {}
+        self.records = 0  # log records compared
+        self.failed = False  # a comparison has not come to its end
+        self.references = 0
+        self.recent: list[int] = []  # order ids, some of them gone
+        self._rings = {
+            part: Ring.attach(self.exchange.segment(part))
+            for part in ("ledger", *(f"events-{k}" for k in range(MATCHERS)))
+        }
+        self._read = dict.fromkeys(self._rings, 0)
+        self._found: dict[str, list[Event]] = defaultdict(list)
+        self._expected: dict[str, list[Event]] = defaultdict(list)
+        self._told: dict[int, list[Report]] = defaultdict(list)
+        self._log_taken = 0
+        self.exchange.start(1)
+        assert self.exchange.operator is not None
+        self.sessions["operator"] = self.exchange.operator
+        self.submit("operator", definitions())
+        self.settle()
+        for name in SESSIONS:
+            self.attach(name)
+
+    # ---- acting
+
+    def advance(self, by_ns: int) -> None:
+        """Let time pass."""
+        self.now += by_ns
+        self.exchange.sequencer.clock_ns = self.now
+
+    def submit(self, name: str, commands: NDArray[Any]) -> None:
+        """Send commands, all next to each other; nothing happens if the session has ended."""
+        if name in self.sessions:
+            try:
+                self.sessions[name].submit(commands)
+            except Detached:
+                del self.sessions[name]
+
+    def poll(self, agent: int) -> int:
+        """Let one agent do something."""
+        names = list(self.exchange.agents)
+        done = self.exchange.agents[names[agent % len(names)]].poll()
+        self.exchange.journal()
+        self._read_events()
+        return int(done)
+
+    @property
+    def agents(self) -> int:
+        return len(self.exchange.agents)
+
+    def round(self) -> int:
+        """Let every agent do something."""
+        return sum(self.poll(agent) for agent in range(self.agents))
+
+    def settle(self) -> None:
+        """Go on until nothing happens any more, and compare everything."""
+        quiet = 0
+        for _ in range(10_000):
+            quiet = 0 if self.round() else quiet + 1
+            if quiet > 2:
+                break
+        else:
+            raise AssertionError("the exchange does not come to rest")
+        self.compare()
+        self.compare_state()
+
+    def attach(self, name: str) -> None:
+        """Attach a session that is not, to a slot and memory of its own."""
+        self.settle()
+        if self.attached(name):
+            return
+        if name in self.slots:
+            for agent in (self.exchange.sequencer, self.exchange.publisher):
+                agent.close_session(self.slots[name])
+        slot = self.slots.setdefault(name, len(self.slots) + 1)
+        commands, ring = self.exchange.rings()
+        for agent in (self.exchange.sequencer, self.exchange.publisher):
+            agent.open_session(slot, commands, ring)
+        account, capabilities, cancel = SESSIONS[name]
+        row = named(Kind.ATTACH_SESSION, name, account=account, slot=slot)
+        row["capabilities"], row["cancel_on_detach"], row["user"] = capabilities, cancel, 1000
+        self.submit("operator", row.view(COMMAND))
+        self.settle()
+        found = self.auditor.definitions.session_named(name.encode())
+        assert found is not None and found.attached, f"{name} is not attached"
+        self.sessions[name] = Session(
+            Connection(self.exchange),
+            commands,
+            ring,
+            number=found.number,
+            name=name,
+            account=account,
+        )
+
+    def attached(self, name: str) -> bool:
+        """Is the session attached, as far as the log says?"""
+        found = self.auditor.definitions.session_named(name.encode())
+        return found is not None and found.attached
+
+    def reference(self) -> bytes:
+        """One that was not used before."""
+        self.references += 1
+        return f"r{self.references}".encode()
+
+    # ---- comparing
+
+    def compare_replay(self) -> None:
+        """The log played again, by the engine alone, gives the same state."""
+        again = Exchange(self.exchange.plan, define=False)
+        log, done = self.exchange.log, 0
+        while done < len(log):
+            done += again.sequencer.replay(log[done:])
+            again.settle()
+        assert again.log.tobytes() == log.tobytes()
+        assert again.state_hash() == self.exchange.state_hash()
+
+    def _read_events(self) -> None:
+        for part, ring in self._rings.items():
+            count = ring.produced - self._read[part]
+            if count:
+                self._found[part] += events(ring.peek(self._read[part], count, EVENT))
+                self._read[part] += count
+
+    def compare(self) -> None:
+        """All that is there so far."""
+        self.failed = True
+        parts = self.exchange._log
+        for records in parts[self._log_taken :]:
+            self.records += len(records)
+            for step in self.auditor.apply(records):
+                self.reporter.step(step)
+                self._expected["ledger"] += step.ledger
+                if step.book:
+                    matcher = self.exchange.plan.markets[step.record.market - 1].matcher
+                    self._expected[f"events-{matcher}"] += step.book
+                if step.record.kind == Kind.NEW_ORDER:
+                    self.recent = [*self.recent[-30:], step.record.sequence]
+        self._log_taken = len(parts)
+        assert not self.auditor.differences, "\n".join(map(str, self.auditor.differences))
+        for part, found in self._found.items():
+            same(f"event of {part}", self._expected[part], found)
+        self._compare_reports()
+        self.failed = False
+
+    def _compare_reports(self) -> None:
+        for name in list(self.sessions):
+            session = self.sessions[name]
+            try:
+                found = reports(session.reports())
+            except Detached:
+                del self.sessions[name]
+                continue
+            self._told[session.number] += self.reporter.take(session.number)
+            same(f"report of {name}", self._told[session.number], found)
+            if found and found[-1].kind == EventKind.DETACHED:
+                del self.sessions[name]
+
+    def compare_state(self) -> None:
+        """When all is at rest: nothing is outstanding, and the state is the same."""
+        self.failed = True
+        for part, expected in self._expected.items():
+            assert not expected, f"missing from {part}: {expected[:3]}"
+        for name, session in self.sessions.items():
+            assert not self._told[session.number], f"{name}: {self._told[session.number][:3]}"
+        self.auditor.settle_all()
+        broken = invariants.broken(self.auditor)
+        assert not broken, "\n".join(broken)
+        for market in self.auditor.books:
+            depth = self.exchange.book(market).depth()
+            for side, levels in ((Side.BUY, depth.bids), (Side.SELL, depth.asks)):
+                book = self.auditor.books[market].depth(side)
+                found = [(int(level[0]), int(level[1])) for level in levels.tolist()]
+                assert found == book, f"market {market}, {side.name}: {found}, expected {book}"
+        self._compare_balances()
+        self.failed = False
+
+    def _compare_balances(self) -> None:
+        for account in (*self.auditor.definitions.accounts, FEE_ACCOUNT):
+            for asset in self.auditor.definitions.assets:
+                balance = self.auditor.ledger.balance(account, asset)
+                found = engine_balance(self.exchange, account, asset)
+                expected = balance.free, balance.held
+                assert found == expected, (
+                    f"account {account}, asset {asset}: {found}, expected {expected}"
+                )
+            open_orders = engine_orders(self.exchange, account)
+            expected_orders = {o.order_id for o in self.auditor.ledger.live(account)}
+            assert open_orders == expected_orders, f"account {account}: open orders"
+
+
+# ---- what the engine is asked, in one place
+
+
+def engine_balance(exchange: Exchange, account: int, asset: int) -> tuple[int, int]:
+    free, held = exchange.sequencer.balance(account, asset)
+    return int(free), int(held)
+
+
+def engine_orders(exchange: Exchange, account: int) -> set[int]:
+    return set(exchange.sequencer.open_orders(account)["order_id"].tolist())
+
+
+# ---- helpers
+
+
+def same(what: str, expected: list[Any], found: list[Any]) -> None:
+    """Take what was found off the front of what is expected, if it is that."""
+    count = len(found)
+    if expected[:count] != found:
+        for i, one in enumerate(found):
+            other = expected[i] if i < len(expected) else None
+            if one != other:
+                raise AssertionError(difference(what, other, one))
+    del expected[:count]
+    found.clear()
+
+
+def difference(what: str, expected: Any, found: Any) -> str:
+    if expected is None:
+        return f"{what}: not expected: {found}"
+    fields = [
+        f"{name}: expected {getattr(expected, name)}, found {getattr(found, name)}"
+        for name in found._fields
+        if getattr(expected, name) != getattr(found, name)
+    ]
+    return f"{what}: {'; '.join(fields)}\nexpected {expected}\nfound    {found}"
+
+
+def named(kind: int, name: str, **values: Any) -> NDArray[Any]:
+    row = np.zeros(1, NAMED_RECORD)
+    row["kind"], row["name"] = kind, name.encode()
+    for field, value in values.items():
+        row[field] = value
+    return row
+
+
+def definitions() -> NDArray[Any]:
+    """Assets, accounts and markets, and something to begin with, as commands."""
+    rows = [
+        named(Kind.ADD_ASSET, name, id=number, scale=scale)
+        for number, (name, scale) in ASSETS.items()
+    ]
+    rows += [
+        named(
+            Kind.ADD_ACCOUNT,
+            f"account-{number}",
+            account=number,
+            parent=PARENT if number == CHILD else 0,
+        )
+        for number in range(1, ACCOUNTS + 1)
+    ]
+    markets = [
+        np.asarray([market_record(number, max_orders=MAX_ORDERS, **values)])
+        for number, values in MARKETS.items()
+    ]
+    money = [np.zeros(1, MONEY_RECORD) for _ in range(ACCOUNTS * len(ASSETS))]
+    for i, row in enumerate(money):
+        account, asset = i % ACCOUNTS + 1, i // ACCOUNTS + 1
+        row["kind"], row["account"], row["asset"] = Kind.DEPOSIT, account, asset
+        row["amount"], row["reference"] = 4 * WEALTH[asset], f"first-{i}".encode()
+    return np.concatenate([row.view(COMMAND) for row in (*rows, *markets, *money)])

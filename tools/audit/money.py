@@ -1,0 +1,257 @@
+"""Balances, the live orders as the sequencer sees them, and what is held for them.
+
+All of it moves when an event is settled, or, where the sequencer itself decides (holds, deposits,
+withdrawals, transfers), with the record.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from matchbox.shm.records import FEE_ACCOUNT, Side
+from matchbox.tools.audit.definitions import Market
+from matchbox.tools.audit.records import Event
+
+
+@dataclass
+class Balance:
+    free: int = 0
+    held: int = 0
+
+
+@dataclass
+class Amend:
+    """An amend that is under way: what it asks for, and what is held more for it."""
+
+    price: int  # 0: as it is
+    quantity: int  # 0: as it is
+    to_open: bool
+    extra: int
+
+
+@dataclass(eq=False)
+class LiveOrder:
+    """An order from its record until its end is settled. `price` of market orders is the bound."""
+
+    order_id: int
+    account: int
+    market: Market
+    session: int
+    side: int
+    market_order: bool
+    by_quote: bool
+    price: int
+    leaves: int
+    hold: int
+    client_order_id: bytes
+    cumulative: int = 0
+    amends: dict[int, Amend] = field(default_factory=dict)  # by their records
+
+    @property
+    def asset(self) -> int:
+        """What is held for it."""
+        return self.market.quote if self.side == Side.BUY else self.market.base
+
+    def value(self, price: int, lots: int) -> int:
+        """What so many lots at this price take of that asset."""
+        if self.side == Side.BUY:
+            return price * lots * self.market.notional_units
+        return lots * self.market.lot_units
+
+    def needs(self) -> int:
+        """What must be held for it, amends that are under way included."""
+        extra = sum(amend.extra for amend in self.amends.values())
+        if self.by_quote:
+            # What is left to spend; a sell keeps its lots until it ends.
+            return self.leaves if self.side == Side.BUY else self.hold
+        if self.side == Side.BUY and not self.price:
+            return self.hold  # no bound: all that was free
+        return self.value(self.price, self.leaves) + extra
+
+    def expected(self) -> tuple[int, int]:
+        """Price and open quantity, amends that are under way counted as done."""
+        price, leaves = self.price, self.leaves
+        for amend in self.amends.values():
+            price, leaves = self.amended(amend, price, leaves)
+        return price, leaves
+
+    def amended(self, amend: Amend, price: int, leaves: int) -> tuple[int, int]:
+        """Price and open quantity after one more amend; one that is too low changes nothing."""
+        if amend.quantity:
+            lots = amend.quantity - (0 if amend.to_open else self.cumulative)
+            if lots <= 0:
+                return price, leaves
+            leaves = lots
+        return amend.price or price, leaves
+
+    def extra(self, amend: Amend) -> int:
+        """What has to be held more for an amend."""
+        price, leaves = self.expected()
+        return max(0, self.value(*self.amended(amend, price, leaves)) - self.value(price, leaves))
+
+
+@dataclass
+class Withdrawal:
+    account: int
+    asset: int
+    amount: int
+
+
+@dataclass
+class Ledger:
+    balances: dict[tuple[int, int], Balance] = field(default_factory=dict)
+    orders: dict[int, LiveOrder] = field(default_factory=dict)  # the oldest first
+    by_client_id: dict[tuple[int, bytes], LiveOrder] = field(default_factory=dict)
+    # How many are live in (market, account); account 0: in the market
+    counts: Counter[tuple[int, int]] = field(default_factory=Counter)
+    withdrawals: dict[bytes, Withdrawal] = field(default_factory=dict)  # those that wait
+    references: set[bytes] = field(default_factory=set)
+    deposited: dict[int, int] = field(default_factory=dict)
+    withdrawn: dict[int, int] = field(default_factory=dict)
+    fees: dict[int, int] = field(default_factory=dict)  # what fills have brought
+
+    # ---- looking
+
+    def balance(self, account: int, asset: int) -> Balance:
+        return self.balances.setdefault((account, asset), Balance())
+
+    def free(self, account: int, asset: int) -> int:
+        return self.balance(account, asset).free
+
+    def total(self, asset: int) -> int:
+        """What all accounts have together, by the movements."""
+        return self.deposited.get(asset, 0) - self.withdrawn.get(asset, 0)
+
+    def find(self, account: int, order_id: int, client_order_id: bytes) -> LiveOrder | None:
+        """The live order of the account with this id, and this client order id, if given."""
+        if order_id:
+            order = self.orders.get(order_id)
+        else:
+            order = self.by_client_id.get((account, client_order_id))
+        if order is None or order.account != account:
+            return None
+        return order if client_order_id in (b"", order.client_order_id) else None
+
+    def live(self, account: int = 0, market: int = 0, side: int = 0) -> list[LiveOrder]:
+        """Live orders, the oldest first; 0 does not select."""
+        return [
+            order
+            for order in self.orders.values()
+            if account in (0, order.account)
+            and market in (0, order.market.number)
+            and side in (0, order.side)
+        ]
+
+    # ---- money records
+
+    def deposit(self, account: int, asset: int, amount: int, reference: bytes) -> None:
+        self.references.add(reference)
+        self.balance(account, asset).free += amount
+        self.deposited[asset] = self.deposited.get(asset, 0) + amount
+
+    def request(self, account: int, asset: int, amount: int, reference: bytes) -> None:
+        self.references.add(reference)
+        self.withdrawals[reference] = Withdrawal(account, asset, amount)
+        self._hold(account, asset, amount)
+
+    def settle_withdrawal(self, reference: bytes) -> None:
+        gone = self.withdrawals.pop(reference)
+        self.balance(gone.account, gone.asset).held -= gone.amount
+        self.withdrawn[gone.asset] = self.withdrawn.get(gone.asset, 0) + gone.amount
+
+    def cancel_withdrawal(self, reference: bytes) -> None:
+        back = self.withdrawals.pop(reference)
+        self._hold(back.account, back.asset, -back.amount)
+
+    def transfer(self, source: int, target: int, asset: int, amount: int, reference: bytes) -> None:
+        if reference:
+            self.references.add(reference)
+        self.balance(source, asset).free -= amount
+        self.balance(target, asset).free += amount
+
+    def _hold(self, account: int, asset: int, amount: int) -> None:
+        balance = self.balance(account, asset)
+        balance.free -= amount
+        balance.held += amount
+
+    # ---- orders, as they are sequenced
+
+    def add(self, order: LiveOrder) -> None:
+        self.orders[order.order_id] = order
+        if order.client_order_id:
+            self.by_client_id[order.account, order.client_order_id] = order
+        self._count(order, 1)
+        self._hold(order.account, order.asset, order.hold)
+
+    def add_amend(self, order: LiveOrder, sequence: int, amend: Amend) -> None:
+        order.amends[sequence] = amend
+        order.hold += amend.extra
+        self._hold(order.account, order.asset, amend.extra)
+
+    # ---- events, as they are settled
+
+    def fill(self, event: Event) -> int:
+        """A TRADE: money moves, holds are trimmed. Its value in units of the quote asset."""
+        taker, maker = self.orders[event.order_id], self.orders[event.maker_order_id]
+        market = taker.market
+        value = event.price_ticks * event.quantity_lots * market.notional_units
+        base = event.quantity_lots * market.lot_units
+        buyer, seller = (taker, maker) if event.side == Side.BUY else (maker, taker)
+        self._pay(buyer, value)
+        self._pay(seller, base)
+        self.balance(buyer.account, market.base).free += base
+        self.balance(seller.account, market.quote).free += value
+        received = market.base if taker is buyer else market.quote
+        self._charge(taker.account, received, event.fee)
+        if event.maker_fee >= 0:
+            maker_received = market.quote if taker is buyer else market.base
+            self._charge(maker.account, maker_received, event.maker_fee)
+        else:
+            self._charge(maker.account, received, event.maker_fee)
+        for order, leaves, cumulative in (
+            (taker, event.leaves_lots, event.cumulative_lots),
+            (maker, event.maker_leaves_lots, event.maker_cumulative_lots),
+        ):
+            order.leaves, order.cumulative = leaves, cumulative
+            self.trim(order)
+        return value
+
+    def prevented(self, event: Event) -> None:
+        for order_id, leaves in (
+            (event.order_id, event.leaves_lots),
+            (event.maker_order_id, event.maker_leaves_lots),
+        ):
+            self.orders[order_id].leaves = leaves
+            self.trim(self.orders[order_id])
+
+    def trim(self, order: LiveOrder) -> None:
+        """Free what is held and not needed any more; an order with nothing open has ended."""
+        if order.leaves == 0:
+            self.end(order.order_id)
+            return
+        surplus = order.hold - order.needs()
+        if surplus > 0:
+            order.hold -= surplus
+            self._hold(order.account, order.asset, -surplus)
+
+    def end(self, order_id: int) -> None:
+        order = self.orders.pop(order_id)
+        if order.client_order_id:
+            del self.by_client_id[order.account, order.client_order_id]
+        self._count(order, -1)
+        self._hold(order.account, order.asset, -order.hold)
+        order.hold = 0
+
+    def _count(self, order: LiveOrder, by: int) -> None:
+        self.counts[order.market.number, order.account] += by
+        self.counts[order.market.number, 0] += by
+
+    def _pay(self, order: LiveOrder, amount: int) -> None:
+        """Out of what is held for an order."""
+        order.hold -= amount
+        self.balance(order.account, order.asset).held -= amount
+
+    def _charge(self, account: int, asset: int, fee: int) -> None:
+        """A fee, or, below 0, a rebate out of the taker's."""
+        self.balance(account, asset).free -= fee
+        self.balance(FEE_ACCOUNT, asset).free += fee
+        self.fees[asset] = self.fees.get(asset, 0) + fee
