@@ -22,7 +22,7 @@ ACCEPTED c-sell quantity=5 leaves=5 reason=0
 ACCEPTED c-buy quantity=3 leaves=3 reason=0
 TRADE c-sell quantity=3 leaves=2 reason=0
 TRADE c-buy quantity=3 leaves=0 reason=0
-CANCELED c-sell quantity=2 leaves=0 reason=0
+CANCELED c-sell quantity=2 leaves=0 reason=600
 """
 Build = Callable[[str], Path]
 
