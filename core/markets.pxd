@@ -10,10 +10,6 @@ from matchbox.core.instrument cimport instrument
 from matchbox.core.triggers cimport triggers
 from matchbox.shm.records cimport mb_market_record, mb_rules_record
 
-cdef enum:
-    # Orders of a market that can be special (icebergs, orders that wait) unless said otherwise.
-    MAX_SPECIALS = 65536
-
 ctypedef struct market:
     instrument rules
     book orders

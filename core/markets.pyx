@@ -33,7 +33,7 @@ WAITING = np.dtype([
 
 cdef market* market_prepare(market_table* m, uint32_t number, uint32_t max_orders, max_specials) except NULL:
     cdef market* place
-    cdef uint32_t specials = min(max_orders, <uint32_t>MAX_SPECIALS) if max_specials is None else max_specials
+    cdef uint32_t specials = min(max_orders, max(64, max_orders // 16)) if max_specials is None else max_specials
     if number == 0 or market_find(m, number) != NULL:
         raise BadArgument(f"no new market can have this number: market={number}")
     if 4 * (m.count + 1) > m.table_mask + 1:

@@ -369,7 +369,7 @@ cdef class Matcher:
     """Books without processes: commands in, events out, whole arrays at a time.
 
     `markets` are MARKET_RECORDs (see core.instrument.market_record). max_specials: how many orders of a market can be
-    icebergs or wait for a trigger at a time (by default all, up to 65,536). check_holds: refuse amends that their
+    icebergs or wait for a trigger at a time (by default a 16th of them, 64 at least). check_holds: refuse amends that their
     `hold` does not cover, as the live matcher does. One thread at a time.
     """
 
@@ -639,7 +639,7 @@ cdef class MatcherAgent(Agent):
     def prepare_market(self, uint32_t market, uint32_t max_orders, max_specials=None):
         """Allocate the book of a market of ours, for up to `max_orders`. Not while the loop runs.
 
-        max_specials: how many of them can be icebergs or wait for a trigger (by default all, up to 65,536).
+        max_specials: how many of them can be icebergs or wait for a trigger (by default a 16th of them, 64 at least).
         """
         market_prepare(&self.state.core.markets, market, max_orders, max_specials)
 

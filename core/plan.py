@@ -48,11 +48,15 @@ Shape = Literal["session", "gated", "lossy"]
 
 @dataclass(frozen=True)
 class PlanMarket:
-    """A market, the matcher (from 0) that carries it, and how many orders can be open in it."""
+    """A market, the matcher (from 0) that carries it, and how many orders can be open in it.
+
+    max_specials: how many of those can be icebergs or wait for a trigger; 0: as the matcher has it.
+    """
 
     number: int
     matcher: int
     max_orders: int
+    max_specials: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,8 @@ class Plan:
     markets: tuple[PlanMarket, ...]
     threads: tuple[PlanThread, ...]
     seed: int = 0
+    max_balances: int = 0
+    max_references: int = 65536
 
     @property
     def max_orders(self) -> int:
@@ -207,6 +213,8 @@ class Plan:
             max_assets=self.max_assets,
             max_markets=self.max_markets,
             max_orders=self.max_orders,
+            max_balances=self.max_balances,
+            max_references=self.max_references,
             seed=self.seed,
         )
         for market in self.markets:
@@ -242,7 +250,9 @@ class Plan:
         )
         for market in self.markets:
             if market.matcher == k:
-                matcher.prepare_market(market.number, market.max_orders)
+                matcher.prepare_market(
+                    market.number, market.max_orders, market.max_specials or None
+                )
         return matcher
 
 

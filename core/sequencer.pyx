@@ -349,9 +349,9 @@ cdef bint _own_records(sequencer* s, uint64_t now) noexcept nogil:
     return True
 
 
-cdef int _take_one(sequencer* s, session_slot* slot, uint32_t number, bint last_call, uint64_t now) noexcept nogil:
-    """Take the session's next command, which is noted; two records if it is an order with terms. Returns how many it
-    took, 0 if the log has no room, or the order that belongs to the terms is not there yet (last_call: nor will be).
+cdef int _take_one(sequencer* s, session_slot* slot, uint32_t number, bint nested, uint64_t now) noexcept nogil:
+    """Take the session's next command, which is noted; two records if it is an order with terms, which must have been
+    published together. Returns how many it took, 0 if the log has no room. nested: it is drained by another's request.
     """
     cdef uint64_t position = s.sessions[number].position
     cdef mb_record* record = <mb_record*>mb_producer_slot(&s.log, s.filled)
@@ -360,7 +360,7 @@ cdef int _take_one(sequencer* s, session_slot* slot, uint32_t number, bint last_
         return 0
     record = <mb_record*>mb_producer_slot(&s.log, s.filled)
     mb_copy_record(record, slot.command_slots + (position & slot.command_mask) * sizeof(mb_record))
-    if record.kind == MB_DETACH_SESSION and not last_call:
+    if record.kind == MB_DETACH_SESSION and not nested:
         if not _drain(s, <mb_named_record*>record, number, now):
             return 0
         record = <mb_record*>mb_producer_slot(&s.log, s.filled)
@@ -372,8 +372,6 @@ cdef int _take_one(sequencer* s, session_slot* slot, uint32_t number, bint last_
                 slot.touched = 1
                 _sequence_pair(s, <mb_terms_record*>record, second, number, now)
                 return 2
-        elif not last_call:
-            return 0
     slot.touched = 1
     _sequence(s, record, number, now)
     return 1

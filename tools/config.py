@@ -24,7 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matchbox.shm.errors import ConfigError
-from matchbox.shm.records import LOG_RECORD, MARKET_RECORD, NAMED_RECORD, Kind
+from matchbox.shm.records import (
+    LOG_RECORD,
+    MARKET_RECORD,
+    MAX_ASSET_UNITS,
+    MONEY_RECORD,
+    NAMED_RECORD,
+    Kind,
+)
 from matchbox.tools.settings import ARRAYS, SECTIONS, Key, Wrong
 from matchbox.tools.toml_lines import key_lines
 
@@ -52,6 +59,17 @@ class Account:
     name: str
     users: tuple[str, ...] = ()
     user_ids: tuple[int, ...] = ()
+    parent: int = 0
+
+
+@dataclass(frozen=True)
+class Deposit:
+    """What an account is given when the exchange first starts with it."""
+
+    account: int
+    asset: int
+    amount: int
+    reference: str
 
 
 @dataclass(frozen=True)
@@ -74,6 +92,7 @@ class Market:
     min_quantity_lots: int
     max_quantity_lots: int
     max_orders: int
+    max_specials: int
     matcher: int
 
 
@@ -85,6 +104,8 @@ class Limits:
     max_accounts: int
     max_assets: int
     max_markets: int
+    max_balances: int
+    max_references: int
 
 
 @dataclass(frozen=True)
@@ -132,6 +153,7 @@ class Config:
     operator_ids: tuple[int, ...]
     assets: tuple[Asset, ...]
     accounts: tuple[Account, ...]
+    deposits: tuple[Deposit, ...]
     markets: tuple[Market, ...]
     limits: Limits
     rings: Rings
@@ -142,10 +164,24 @@ class Config:
         """The log records (LOG_RECORD) that define assets, accounts and markets, in this order."""
         parts = [
             _named(Kind.ADD_ASSET, [(a.name, {"id": a.id, "scale": a.scale}) for a in self.assets]),
-            _named(Kind.ADD_ACCOUNT, [(a.name, {"account": a.number}) for a in self.accounts]),
+            _named(Kind.ADD_ACCOUNT, self._accounts()),
             _market_records(self.markets),
         ]
         return np.concatenate([part.view(LOG_RECORD) for part in parts])
+
+    def _accounts(self) -> list[tuple[str, dict[str, Any]]]:
+        """Names and fields; parents before their sub-accounts."""
+        ordered = sorted(self.accounts, key=lambda a: a.parent != 0)
+        return [(a.name, {"account": a.number, "parent": a.parent}) for a in ordered]
+
+    def deposit_records(self) -> NDArray[Any]:
+        """The log records (LOG_RECORD) of the first deposits."""
+        records = np.zeros(len(self.deposits), MONEY_RECORD)
+        for record, deposit in zip(records, self.deposits, strict=True):
+            record["kind"], record["account"] = Kind.DEPOSIT, deposit.account
+            record["asset"], record["amount"] = deposit.asset, deposit.amount
+            record["reference"], record["note"] = deposit.reference.encode(), b"configuration"
+        return records.view(LOG_RECORD)
 
     def with_topology(
         self, topology: str, *, idle: str | None = None, pin: bool | None = None
@@ -354,8 +390,9 @@ class _Loader:
     def config(self) -> Config:
         top = self.table((), "")
         assets = self.assets()
-        limits = Limits(**self.plain("limits"))
+        limits = self.limits()
         accounts = self.accounts()
+        deposits = self.deposits({a.name: a for a in accounts}, {a.name: a for a in assets})
         markets = self.markets({a.name: a for a in assets}, top["matchers"])
         for section, ids, limit in (
             ("asset", [a.id for a in assets], "max_assets"),
@@ -378,6 +415,7 @@ class _Loader:
             operator_ids=self.users(("operators",), top["operators"]),
             assets=assets,
             accounts=accounts,
+            deposits=deposits,
             markets=markets,
             limits=limits,
             rings=Rings(**self.plain("rings")),
@@ -400,15 +438,46 @@ class _Loader:
         self.unique(rows, "name", "id")
         return tuple(Asset(row["id"], row["name"], row["scale"]) for _, row in rows)
 
+    def limits(self) -> Limits:
+        row = self.plain("limits")
+        row["max_balances"] = row["max_balances"] or 4 * row["max_accounts"] + 1024
+        return Limits(**row)
+
+    def deposits(
+        self, accounts: dict[str, Account], assets: dict[str, Asset]
+    ) -> tuple[Deposit, ...]:
+        found = []
+        totals: dict[str, int] = {}
+        for number, (where, row) in enumerate(self.array("deposit")):
+            for key, known in (("account", accounts), ("asset", assets)):
+                if row[key] not in known:
+                    allowed = ", ".join(known) or f"none is defined; add an [[{key}]]"
+                    self.fail((*where, key), f'is no {key}: "{row[key]}"', allowed)
+            asset, account = assets[row["asset"]], accounts[row["account"]]
+            place = (*where, "amount")
+            amount = self.units(place, "amount", Fraction(row["amount"]), asset)
+            totals[asset.name] = totals.get(asset.name, 0) + amount
+            if totals[asset.name] > MAX_ASSET_UNITS:
+                self.fail(place, f"makes {totals[asset.name]} units of {asset.name}", "2^62 in all")
+            reference = f"config-{number + 1}-{account.number}-{asset.id}"
+            found.append(Deposit(account.number, asset.id, amount, reference))
+        return tuple(found)
+
     def accounts(self) -> tuple[Account, ...]:
         rows = self.array("account")
         self.unique(rows, "number", "name")
+        heads = {row["number"] for _, row in rows if not row["parent"]}
+        for where, row in rows:
+            if row["parent"] and row["parent"] not in heads:
+                allowed = "0, or the number of an account that has no parent"
+                self.fail((*where, "parent"), f"cannot be a parent: {row['parent']}", allowed)
         return tuple(
             Account(
                 row["number"],
                 row["name"],
                 row["users"],
                 self.users((*where, "users"), row["users"]),
+                row["parent"],
             )
             for where, row in rows
         )
@@ -466,6 +535,7 @@ class _Loader:
             min_quantity_lots=min_quantity,
             max_quantity_lots=max_quantity,
             max_orders=row["max_orders"],
+            max_specials=row["max_specials"] or max(64, row["max_orders"] // 16),
             matcher=row["matcher"],
         )
 

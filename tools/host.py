@@ -169,6 +169,8 @@ class Host:
             "begin": self.begin,
             "finish": self.finish,
             "state": self.state,
+            "balances": self.balances,
+            "orders": self.orders,
         }
         if do not in actions:
             raise BadArgument(f"a host does not know how to: {do}")
@@ -242,7 +244,7 @@ class Host:
 
         def start() -> int:
             sequencer.start(self._plan.epoch)
-            return sequencer.attach_operator(OPERATOR_SLOT)
+            return sequencer.attach_operator(OPERATOR_SLOT, user=os.getuid() + 1)
 
         return {"session": loop.call(start, _CALL_TIMEOUT_S)}
 
@@ -262,6 +264,24 @@ class Host:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.001)
+
+    def balances(self, account: int) -> dict[str, Any]:
+        """What the ledger has of an account: [asset, free, held], settled up to a sequence."""
+        loop, sequencer = self._sequencer()
+
+        def ask() -> dict[str, Any]:
+            return {"balances": sequencer.balances(account), "settled": sequencer.settled}
+
+        return loop.call(ask, _CALL_TIMEOUT_S)
+
+    def orders(self, account: int, market: int) -> dict[str, Any]:
+        """The live orders of an account and a market (0: of all), oldest first."""
+        loop, sequencer = self._sequencer()
+        found = loop.call(partial(sequencer.open_orders, account, market), _CALL_TIMEOUT_S)
+        rows = [dict(zip(found.dtype.names, row, strict=True)) for row in found.tolist()]
+        for row in rows:
+            row["client_order_id"] = row["client_order_id"].decode()
+        return {"orders": rows}
 
     def state(self) -> dict[str, Any]:
         """Position of every agent, and state hashes where there are any."""

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 # Sections: "" is what stands before the first table; "asset", ... are arrays of tables ([[asset]]).
-ARRAYS = ("asset", "account", "market", "process")
+ARRAYS = ("asset", "account", "deposit", "market", "process")
 IDLE = ("park", "yield", "spin")
 TOPOLOGIES = ("compact", "wide")
 SIZE_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -213,6 +213,12 @@ SECTIONS: dict[str, dict[str, Key]] = {
         "number": Key(_whole(1, 2**32 - 1)),
         "name": Key(_NAME),
         "users": Key(_USERS, []),
+        "parent": Key(_whole(0, 2**32 - 1), 0),
+    },
+    "deposit": {
+        "account": Key(_text("name of an account", _NAME.pattern)),
+        "asset": Key(_ASSET),
+        "amount": Key(_EXACT),
     },
     "market": {
         "id": Key(_whole(1, 2**32 - 1)),
@@ -227,6 +233,9 @@ SECTIONS: dict[str, dict[str, Key]] = {
         "min_quantity": Key(_EXACT, default_text="`quantity_step` lots"),
         "max_quantity": Key(_EXACT, default_text="2^62 lots divided by `max_orders`"),
         "max_orders": Key(_whole(1, MAX_ORDERS), 65536),
+        "max_specials": Key(
+            _whole(1, MAX_ORDERS), default_text="a 16th of `max_orders`, 64 at least"
+        ),
         "matcher": Key(_whole(0, 63), default_text="spread evenly, in the order of the file"),
     },
     "limits": {
@@ -234,6 +243,8 @@ SECTIONS: dict[str, dict[str, Key]] = {
         "max_accounts": Key(_whole(1, 1 << 24), 65536),
         "max_assets": Key(_whole(1, 65535), 1024),
         "max_markets": Key(_whole(1, 65535), 1024),
+        "max_balances": Key(_whole(1, 1 << 31), default_text="4 times `max_accounts`, and 1024"),
+        "max_references": Key(_whole(1, 1 << 27), 65536),
     },
     "rings": {
         "log": Key(_slots(1024, 1 << 26), 1 << 18),

@@ -38,7 +38,7 @@ from matchbox.shm.board import Board
 from matchbox.shm.depth import format_depth
 from matchbox.shm.errors import EngineDown, MatchboxError, SegmentError
 from matchbox.shm.reasons import describe
-from matchbox.shm.records import LOG_RECORD, MARKET_RECORD, NAMED_RECORD, Kind
+from matchbox.shm.records import LOG_RECORD, MARKET_RECORD, MONEY_RECORD, NAMED_RECORD, Kind
 from matchbox.shm.ring import Ring
 from matchbox.shm.segment import SegmentName
 from matchbox.shm.session import Session
@@ -112,6 +112,7 @@ class Supervisor:
         self.hosts: list[Host] = []
         self.plan: Plan | None = None
         self._status: dict[str, Any] = {}
+        self._deposited: set[bytes] = set()
         self._selector = selectors.DefaultSelector()
         self._locks: list[Any] = []
         self._segments: dict[str, Any] = {}
@@ -211,8 +212,10 @@ class Supervisor:
         with Reader(self.data / "journal") as reader:
             for batch in reader.batches():
                 records = batch.records
-                wanted = np.isin(records["kind"], _DEFINITIONS) & (records["reject"] == 0)
-                found.append(records[wanted])
+                accepted = records["reject"] == 0
+                found.append(records[np.isin(records["kind"], _DEFINITIONS) & accepted])
+                deposits = records[(records["kind"] == Kind.DEPOSIT) & accepted]
+                self._deposited |= {bytes(r) for r in deposits.view(MONEY_RECORD)["reference"]}
         return np.concatenate(found)
 
     def _check_definitions(self, known: NDArray[Any]) -> NDArray[Any]:
@@ -309,6 +312,11 @@ class Supervisor:
                 raise MatchboxError(
                     f"{Kind(kind).name} {name} was refused: {describe(int(answer['reason']))}"
                 )
+        deposits = self.config.deposit_records()
+        new = [bytes(r) not in self._deposited for r in deposits.view(MONEY_RECORD)["reference"]]
+        for answer in self._operator.run(deposits[np.array(new, bool)]):
+            if answer["reason"]:
+                raise MatchboxError(f"a deposit was refused: {describe(int(answer['reason']))}")
         self._doors = Doorkeeper(
             self.config,
             self.plan,
@@ -486,9 +494,12 @@ def make_plan(config: Config, epoch: int) -> Plan:
         max_accounts=config.limits.max_accounts,
         max_assets=config.limits.max_assets,
         max_markets=config.limits.max_markets,
-        markets=tuple(PlanMarket(m.id, m.matcher, m.max_orders) for m in config.markets),
+        markets=tuple(PlanMarket(m.id, m.matcher, m.max_orders, m.max_specials) for m in config.markets
+        ),
         threads=tuple(threads),
         seed=secrets.randbits(63),
+        max_balances=config.limits.max_balances,
+        max_references=config.limits.max_references,
     )
 
 

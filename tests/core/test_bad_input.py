@@ -55,8 +55,9 @@ class Case(NamedTuple):
 R = Reason
 CASES = [
     # kind
-    *(Case(NEW, {"kind": kind}, R.UNKNOWN_KIND) for kind in (0, 7, 31, 37, 48, 49, 200, 255)),
-    *(Case(NEW, {"kind": kind}, R.NOT_PERMITTED) for kind in range(32, 37)),
+    *(Case(NEW, {"kind": kind}, R.UNKNOWN_KIND) for kind in (0, 13, 31, 43, 48, 49, 200, 255)),
+    Case(NEW, {"kind": Kind.ORDER_TERMS}, R.BAD_LEGS),
+    *(Case(NEW, {"kind": kind}, R.NOT_PERMITTED) for kind in range(32, 43)),
     # market
     *(Case(NEW, {"market": market}, R.UNKNOWN_MARKET) for market in (0, 2, 64, 65, 2**32 - 1)),
     *(Case(base, {"market": 2}, R.UNKNOWN_ORDER) for base in (CANCEL, AMEND)),
@@ -107,7 +108,7 @@ CASES = [
     Case(AMEND, {"order_id": "filled", "quantity_lots": 4}, R.BELOW_FILLED),
     # price * quantity * units past 2^63
     *(Case(base, HUGE, R.NOTIONAL_OVERFLOW) for base in (NEW, AMEND)),
-    Case(AMEND, {"price_ticks": TOP, "quantity_lots": 0}, R.NOTIONAL_OVERFLOW),
+    Case(AMEND, {"price_ticks": TOP, "quantity_lots": 0}, R.INSUFFICIENT_BALANCE),
     Case(NEW, {"price_ticks": 1_844_674_405, "quantity_lots": 52}, R.NOTIONAL_OVERFLOW),
     # fields of later uses
     *(Case(base, {"trigger_ticks": 1}, R.BAD_FIELD) for base in (CANCEL, AMEND)),
