@@ -139,6 +139,14 @@ scale = 8
 [[account]]
 number = 1
 name = "bot"
+[[deposit]]
+account = "bot"
+asset = "USD"
+amount = "40000000000"
+[[deposit]]
+account = "bot"
+asset = "BTC"
+amount = "40000000000"
 """
 MARKET = """
 [[market]]

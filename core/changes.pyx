@@ -11,7 +11,7 @@ from libc.string cimport memcpy
 from matchbox.core.bits cimport mb_clear_record
 from matchbox.core.instrument cimport instrument_apply_rules, instrument_from_record
 from matchbox.core.ledger cimport (
-    account_state, balance, ledger_account, ledger_add_movement, ledger_find, ledger_hold, ledger_movement,
+    account_state, balance, fees_set, ledger_account, ledger_add_movement, ledger_find, ledger_hold, ledger_movement,
     ledger_open, movement,
 )
 from matchbox.core.orders cimport live_order, orders_add, orders_find
@@ -260,11 +260,9 @@ cdef void _rule(sequencer* s, const mb_rules_record* record) noexcept nogil:
         s.books.tier_version += 1
     elif record.market:
         market.own_fees = 1
-        market.fees.tiers[record.tier].maker_ppm = record.maker_fee_ppm
-        market.fees.tiers[record.tier].taker_ppm = record.taker_fee_ppm
+        fees_set(&market.fees, record.tier, record.maker_fee_ppm, record.taker_fee_ppm)
     else:
-        s.books.default_fees.tiers[record.tier].maker_ppm = record.maker_fee_ppm
-        s.books.default_fees.tiers[record.tier].taker_ppm = record.taker_fee_ppm
+        fees_set(&s.books.default_fees, record.tier, record.maker_fee_ppm, record.taker_fee_ppm)
 
 
 cdef void _count_in(sequencer* s, uint16_t asset) noexcept nogil:

@@ -230,22 +230,31 @@ cdef uint16_t _decide_change(sequencer* s, const session_state* session, mb_reco
 
 cdef uint16_t _decide_amend(sequencer* s, const live_order* order, const market_state* market,
                             mb_record* record) noexcept nogil:
-    """Hold what the order will need more than after the amends under way."""
+    """Hold what the order will need more than after the amends under way, and if there is as much, what it could need
+    more if it is filled in between: so that only an account that is short is refused with HOLD_EXCEEDED.
+    """
     cdef const order_money* money = money_of(s, order)
+    cdef const instrument* rules = &market.definition
     cdef int64_t price = record.price_ticks if record.price_ticks else money.next_price
-    cdef int64_t total = money.next_total, before, after
+    cdef int64_t filled = order.cumulative_lots, open_lots = money.next_total - filled, then = open_lots
+    cdef int64_t need, least, most, free = s.books.balances[money.pays].free
     if money.budget:
         return MB_NONE  # it waits for its trigger, or is gone: the matcher says so
     if record.quantity_lots:
-        total = record.quantity_lots + (order.cumulative_lots if record.flags & MB_TO_OPEN else 0)
-    before = hold_of(&market.definition, order.side, money.next_price, money.next_total - order.cumulative_lots)
-    after = 0 if total <= order.cumulative_lots else \
-        hold_of(&market.definition, order.side, price, total - order.cumulative_lots)
-    if after > before:
-        record.hold = after - before
-    if record.hold > s.books.balances[money.pays].free:
-        record.hold = 0
+        then = record.quantity_lots - (0 if record.flags & MB_TO_OPEN else filled)
+    if then <= 0:
+        return MB_NONE  # below what is filled: the matcher says so
+    need = hold_of(rules, order.side, price, then)
+    least = need - hold_of(rules, order.side, money.next_price, open_lots if open_lots > 0 else 0)
+    most = need
+    if not (record.quantity_lots and record.flags & MB_TO_OPEN):
+        # A total shrinks with each fill, and is covered but for what it adds at a lower price.
+        most = hold_of(rules, order.side, price, then - open_lots) if then > open_lots else 0
+    if least > free:
         return MB_INSUFFICIENT_BALANCE
+    if most < least:
+        most = least
+    record.hold = most if 0 < most < free else (free if most > 0 else 0)
     return MB_NONE
 
 

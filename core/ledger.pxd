@@ -53,8 +53,10 @@ ctypedef struct fee_rates:
     int16_t maker_ppm
     int16_t taker_ppm
 
+# A tier that was not set has the rates of the one below.
 ctypedef struct fee_table:
     fee_rates tiers[10]
+    uint16_t given          # bits of the tiers that were set
 
 ctypedef struct movement:
     char reference[36]
@@ -101,7 +103,9 @@ cdef uint64_t ledger_hash(const ledger* l) noexcept nogil
 cdef fee_rates ledger_rates(ledger* l, const fee_table* own, uint32_t account, uint64_t timestamp_ns) noexcept nogil
 # Count a fill of `value` units of the volume asset.
 cdef void ledger_add_volume(ledger* l, uint32_t account, int64_t value, uint64_t timestamp_ns) noexcept nogil
-# Are the rates allowed in this table: no rebate above any taker rate?
+# Set the rates of a tier, and of those above that were not set.
+cdef void fees_set(fee_table* table, uint8_t tier, int16_t maker_ppm, int16_t taker_ppm) noexcept nogil
+# Would they be allowed in this table: no rebate above any taker rate?
 cdef bint fees_allowed(const fee_table* table, uint8_t tier, int16_t maker_ppm, int16_t taker_ppm) noexcept nogil
 
 cdef movement* ledger_movement(const ledger* l, const char* reference) noexcept nogil

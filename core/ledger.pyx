@@ -64,15 +64,26 @@ cdef void ledger_destroy(ledger* l) noexcept:
 
 # ---- fees and tiers --------------------------------------------------------------------------------------
 
-cdef bint fees_allowed(const fee_table* table, uint8_t tier, int16_t maker_ppm, int16_t taker_ppm) noexcept nogil:
-    cdef int lowest_taker = taker_ppm, highest_rebate = -maker_ppm
+cdef void fees_set(fee_table* table, uint8_t tier, int16_t maker_ppm, int16_t taker_ppm) noexcept nogil:
     cdef uint8_t each
-    for each in range(MB_FEE_TIERS):
-        if each != tier:
-            if table.tiers[each].taker_ppm < lowest_taker:
-                lowest_taker = table.tiers[each].taker_ppm
-            if -table.tiers[each].maker_ppm > highest_rebate:
-                highest_rebate = -table.tiers[each].maker_ppm
+    table.given |= <uint16_t>(1 << tier)
+    for each in range(tier, MB_FEE_TIERS):
+        if each > tier and table.given >> each & 1:
+            break
+        table.tiers[each].maker_ppm, table.tiers[each].taker_ppm = maker_ppm, taker_ppm
+
+
+cdef bint fees_allowed(const fee_table* table, uint8_t tier, int16_t maker_ppm, int16_t taker_ppm) noexcept nogil:
+    cdef fee_table then = table[0]
+    cdef int lowest_taker, highest_rebate
+    cdef uint8_t each
+    fees_set(&then, tier, maker_ppm, taker_ppm)
+    lowest_taker, highest_rebate = then.tiers[0].taker_ppm, -then.tiers[0].maker_ppm
+    for each in range(1, MB_FEE_TIERS):
+        if then.tiers[each].taker_ppm < lowest_taker:
+            lowest_taker = then.tiers[each].taker_ppm
+        if -then.tiers[each].maker_ppm > highest_rebate:
+            highest_rebate = -then.tiers[each].maker_ppm
     return highest_rebate <= lowest_taker
 
 

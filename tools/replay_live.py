@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matchbox.shm.errors import BadArgument, EngineDown, MatchboxError, RingFull
-from matchbox.shm.records import COMMAND, REPORT, EventKind, Kind
+from matchbox.shm.records import COMMAND, MAX_ASSET_UNITS, REPORT, EventKind, Kind
 from matchbox.tools.flows import MAX_MARKET_LOTS, MIN_ORDERS, Flow
 from matchbox.tools.replay import Outcome, outcome_of_reports
 
@@ -156,6 +156,16 @@ scale = 0
 [[account]]
 number = 1
 name = "{ACCOUNT}"
+
+[[deposit]]
+account = "{ACCOUNT}"
+asset = "LOT"
+amount = "{MAX_ASSET_UNITS}"
+
+[[deposit]]
+account = "{ACCOUNT}"
+asset = "TICK"
+amount = "{MAX_ASSET_UNITS}"
 
 [[market]]
 id = 1

@@ -406,14 +406,15 @@ def cascade(seed: int, count: int) -> list[dict[str, Any]]:
 def test_a_cascade_longer_than_one_step_goes_on_and_agrees_with_the_reference(seed: int) -> None:
     batch = commands(*cascade(seed, 3000))
     definitions = [market_record(1, max_orders=8000)]
-    whole, slow = Matcher(definitions), ReferenceMatcher(definitions)
+    whole = Matcher(definitions, max_specials=8000)
+    slow = ReferenceMatcher(definitions)
     events = whole.process(batch)
     expected = [event for command in batch for event in slow.process(command)]
     assert [tuple(int(v) for v in row) for row in events[list(FIELDS)].tolist()] == expected
     assert whole.state_hash() == slow.state_hash()
     whole.validate()
     assert (events["kind"] == 8).sum() > 1500
-    cut = Matcher(definitions)
+    cut = Matcher(definitions, max_specials=8000)
     out, parts, done = np.empty(3, EVENT), bytearray(), 0
     while done < len(batch):
         parts += cut.process(batch[done:], out).tobytes()

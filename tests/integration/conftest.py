@@ -75,6 +75,12 @@ max_orders = 8192
 {rest}
 """
 
+DEPOSITS = "".join(
+    f'[[deposit]]\naccount = "{account}"\nasset = "{asset}"\namount = "4000000000"\n'
+    for account in ("alice", "bob")
+    for asset in ("USD", "BTC")
+)
+
 MIXED = """
 [[process]]
 name = "front"
@@ -106,12 +112,15 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = DEADLINE_
 class ExchangeProcess:
     """An instance with a configuration and a data folder of its own."""
 
-    def __init__(self, folder: Path, instance: str, topology: str = "compact") -> None:
+    def __init__(
+        self, folder: Path, instance: str, topology: str = "compact", *, funded: bool = True
+    ) -> None:
         self.instance, self.data = instance, folder / "data"
         self.config = folder / "exchange.toml"
         self.output = folder / "output.txt"
         top, rest = TOPOLOGIES[topology]
-        self.config.write_text(CONFIG.format(instance=instance, data=self.data, top=top, rest=rest))
+        text = CONFIG.format(instance=instance, data=self.data, top=top, rest=rest)
+        self.config.write_text(text + (DEPOSITS if funded else ""))
         self.process: subprocess.Popen[bytes] | None = None
 
     def begin(self) -> None:
@@ -191,13 +200,16 @@ class ExchangeProcess:
 def make_exchange(
     tmp_path: Path, unique_name: Callable[[], str]
 ) -> Iterator[Callable[..., ExchangeProcess]]:
-    """make_exchange(topology="compact"): an instance that is not running yet."""
+    """make_exchange(topology="compact", funded=True): an instance that is not running yet.
+
+    funded: alice and bob have 4,000,000,000 of each asset.
+    """
     made: list[ExchangeProcess] = []
 
-    def make(topology: str = "compact") -> ExchangeProcess:
+    def make(topology: str = "compact", *, funded: bool = True) -> ExchangeProcess:
         folder = tmp_path / str(len(made))
         folder.mkdir()
-        made.append(ExchangeProcess(folder, unique_name(), topology))
+        made.append(ExchangeProcess(folder, unique_name(), topology, funded=funded))
         return made[-1]
 
     yield make

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -35,6 +36,12 @@ def good(exchange: ExchangeProcess, *words: str) -> Any:
 
 def told(reports: list[Any]) -> list[str]:
     return [EventKind(int(report["kind"])).name for report in reports]
+
+
+@pytest.fixture
+def exchange_process(make_exchange: Callable[..., ExchangeProcess]) -> ExchangeProcess:
+    """A running exchange in which nobody has anything."""
+    return make_exchange(funded=False).up()
 
 
 @pytest.fixture
