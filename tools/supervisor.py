@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import json
 import os
+import resource
 import secrets
 import selectors
 import signal
@@ -23,6 +24,7 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,7 @@ from matchbox.persistence.journaler import drain_log_ring
 from matchbox.shm import segment
 from matchbox.shm.board import Board
 from matchbox.shm.depth import format_depth
-from matchbox.shm.errors import EngineDown, MatchboxError, SegmentError
+from matchbox.shm.errors import Detached, EngineDown, MatchboxError, SegmentError
 from matchbox.shm.reasons import describe
 from matchbox.shm.records import LOG_RECORD, MARKET_RECORD, NAMED_RECORD, Kind
 from matchbox.shm.ring import Ring
@@ -124,6 +126,7 @@ class Supervisor:
         """Bring the instance up. Raises MatchboxError, or KeyboardInterrupt if it was asked to stop
         meanwhile; then nothing of it is left running.
         """
+        _raise_descriptor_limit()
         self._lock()
         try:
             epoch = self._take_over()
@@ -326,7 +329,22 @@ class Supervisor:
     # -- running
 
     def run(self) -> int:
-        """Serve until asked to stop (SIGINT, SIGTERM) or a process fails. The exit status."""
+        """Serve until asked to stop (SIGINT, SIGTERM) or something fails. The exit status."""
+        problem: Exception | None = None
+        try:
+            self._serve()
+            if self._dead() is None:
+                self.stop()
+                return 0
+        except Exception as error:
+            problem = error
+            if not isinstance(error, MatchboxError):
+                traceback.print_exc()
+        self._fail(problem)
+        return 1
+
+    def _serve(self) -> None:
+        """Serve until asked to stop or a process dies. Raises EngineDown, Detached."""
         failed: list[Host] = []
         for host in self.hosts:
             self._selector.register(
@@ -338,19 +356,23 @@ class Supervisor:
             for key, _ in self._selector.select(timeout=5.0):
                 # What one of them does can end another: a session is over when its line is
                 # hung up or its process ends, and both can be in the same answer.
-                if self._selector.get_map().get(key.fileobj) is not key:
-                    continue
-                try:
-                    key.data()
-                except EngineDown:
-                    failed += [h for h in self.hosts if h.process.poll() is not None]
+                if self._selector.get_map().get(key.fd) is key:
+                    self._do(key.data)
             if self._doors is not None and not failed:
-                self._doors.sweep()
-        if failed:
-            self._fail(failed[0])
-            return 1
-        self.stop()
-        return 0
+                self._do(self._doors.sweep)
+
+    def _do(self, work: Callable[[], None]) -> None:
+        """Do what was asked for from outside, which may fail. Raises EngineDown, Detached."""
+        try:
+            work()
+        except (EngineDown, Detached):
+            raise
+        except MatchboxError as error:
+            self.say(f"The exchange goes on after an error: {error}")
+
+    def _dead(self) -> Host | None:
+        """The first host whose process has ended."""
+        return next((host for host in self.hosts if host.process.poll() is not None), None)
 
     def state(self) -> dict[str, Any]:
         """What every agent says of itself."""
@@ -399,22 +421,39 @@ class Supervisor:
         self.say(f"Stopped at sequence {last:,}; state hash {final}.")
         self._release()
 
-    def _fail(self, host: Host) -> None:
-        """A process died: end the others, keep what was sequenced, say so."""
-        status = host.process.wait()
-        cause = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-        self.say(f"Process {host.name} ({', '.join(host.agents)}) ended: {cause}. Stopping.")
-        for other in self.hosts:
-            other.end(kill=True)
+    def _fail(self, problem: Exception | None) -> None:
+        """A process died, or there was another problem: end what is left, keep what was sequenced,
+        say so.
+        """
+        host = self._dead()
+        if host is not None:
+            status = host.process.wait()
+            how = (
+                f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+            )
+            cause = f"{host.name}: {how}"
+            self.say(f"Process {host.name} ({', '.join(host.agents)}) ended: {how}. Stopping.")
+        else:
+            cause = f"{type(problem).__name__}: {problem}"
+            self.say(f"The exchange has failed: {cause}. Stopping.")
+        for host in self.hosts:
+            host.end(kill=True)
         self.hosts = []
         assert self.plan is not None
-        saved = self._drain(SegmentName(self.plan.instance, self.plan.epoch, "log"))
+        try:
+            saved = self._drain(SegmentName(self.plan.instance, self.plan.epoch, "log"))
+            self.say(
+                f"Saved {saved:,} records that were not in the journal yet. "
+                "`matchbox up` goes on from there."
+            )
+        except (MatchboxError, OSError) as error:
+            self.say(
+                f"What is not in the journal yet could not be saved: {error}. "
+                "It stays in shared memory; the next `matchbox up` tries again."
+            )
+            self._segments.clear()
         self._remove_segments()
-        self._write_status("failed", cause=f"{host.name}: {cause}")
-        self.say(
-            f"Saved {saved:,} records that were not in the journal yet. "
-            "`matchbox up` goes on from there."
-        )
+        self._write_status("failed", cause=cause)
         if self._doors is not None:
             self._doors.close()
         self._release()
@@ -499,6 +538,12 @@ def combined_hash(state: dict[str, Any]) -> int:
         if "hash" in state[name]:
             total = (total * 1_000_003 + int(state[name]["hash"])) & 0xFFFFFFFFFFFFFFFF
     return total
+
+
+def _raise_descriptor_limit() -> None:
+    """As many descriptors as may be had, for this process and those that it starts."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def read_status(data: Path) -> dict[str, Any]:

@@ -114,19 +114,27 @@ class ExchangeProcess:
         self.config.write_text(CONFIG.format(instance=instance, data=self.data, top=top, rest=rest))
         self.process: subprocess.Popen[bytes] | None = None
 
-    def begin(self) -> None:
-        """Start it."""
+    def begin(self, *options: str, before: tuple[str, ...] = ()) -> None:
+        """Start it, with more options of `matchbox up`, and by a command `before` that runs it."""
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "matchbox.tools.cli", "up", str(self.config)],
+                [
+                    *before,
+                    sys.executable,
+                    "-m",
+                    "matchbox.tools.cli",
+                    "up",
+                    str(self.config),
+                    *options,
+                ],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             )
 
-    def up(self) -> "ExchangeProcess":
+    def up(self, *options: str, before: tuple[str, ...] = ()) -> "ExchangeProcess":
         """Start it and wait until it serves."""
-        self.begin()
+        self.begin(*options, before=before)
         wait_for(self._serves, "the exchange serves")
         return self
 
