@@ -9,6 +9,7 @@ A session has two memfds, sealed against shrinking, growing and further seals, s
 pull the memory away under a reader.
 """
 
+import contextlib
 import fcntl
 import mmap
 import os
@@ -97,6 +98,17 @@ def names(instance: str) -> list[SegmentName]:
         if match and match["instance"] == instance:
             found.append(SegmentName(instance, int(match["epoch"]), match["part"]))
     return sorted(found, key=lambda name: (name.epoch, name.part))
+
+
+def own() -> list[SegmentName]:
+    """The segments of all instances that run, or have run, as this user."""
+    found = []
+    for path in FOLDER.glob("matchbox-*"):
+        match = _NAME.fullmatch(path.name)
+        with contextlib.suppress(FileNotFoundError):
+            if match and path.stat().st_uid == os.getuid():
+                found.append(SegmentName(match["instance"], int(match["epoch"]), match["part"]))
+    return found
 
 
 def open_fd(name: SegmentName, *, writable: bool) -> int:

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from matchbox.shm.connect import data_folder
 from matchbox.shm.errors import BadArgument
+from matchbox.tools import folder
 from matchbox.tools.config import Config, load
+from matchbox.tools.folder import read_status
 from matchbox.tools.signals import StopSignals
-from matchbox.tools.supervisor import Supervisor, read_status
+from matchbox.tools.supervisor import Supervisor
 
 _START_PATIENCE_S = 600.0
 
@@ -71,7 +73,7 @@ def _greet(config: Config, supervisor: Supervisor) -> None:
 
 def _up_detached(config: Config, path: Path, topology: str) -> int:
     """Start the same command in the background and wait until it serves."""
-    config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.prepare(config.data)
     log = config.data / "log.txt"
     command = [
         sys.executable,
@@ -84,7 +86,9 @@ def _up_detached(config: Config, path: Path, topology: str) -> int:
     ]
     if topology:
         command += ["--topology", topology]
-    with log.open("w") as output:
+    # Another exchange may run in this folder, and write to it.
+    with os.fdopen(folder.private(log, os.O_APPEND), "a") as output:
+        before = log.stat().st_size
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -101,7 +105,9 @@ def _up_detached(config: Config, path: Path, topology: str) -> int:
             )
             return 0
         if process.poll() is not None:
-            print(log.read_text(), end="", file=sys.stderr)
+            with log.open() as said:
+                said.seek(before)
+                print(said.read(), end="", file=sys.stderr)
             return process.returncode or 1
         time.sleep(0.02)
     process.terminate()
@@ -133,7 +139,7 @@ def down(exchange: str, timeout: float) -> int:
             f"it has died without stopping; `matchbox up` recovers it: data={data}, pid={pid}"
         ) from None
     try:
-        if read_status(data).get("pid") != pid or not is_supervisor(pid):
+        if pid not in folder.living(read_status(data)):
             raise BadArgument(
                 f"it has died without stopping; `matchbox up` recovers it: data={data}"
             )
@@ -151,12 +157,3 @@ def down(exchange: str, timeout: float) -> int:
         return 1
     print(f"Stopped at sequence {after['sequence']:,}; state hash {after['hash']}.")
     return 0
-
-
-def is_supervisor(pid: int) -> bool:
-    """Is this process (still) one of ours?"""
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
-    return b"matchbox" in command or b"python" in command or b"pytest" in command

@@ -14,7 +14,8 @@ import pytest
 
 import matchbox
 from matchbox.shm import segment
-from matchbox.tools.supervisor import kill_host, read_status
+from matchbox.tools.folder import read_status
+from matchbox.tools.supervisor import kill_host
 
 DEADLINE_S = 60.0
 
