@@ -127,7 +127,8 @@ class ControlClient:
                 )
             if answer["status"]:
                 text = answer["text"].decode(errors="replace")
-                raise SessionError(f"{describe(int(answer['status']))}: {text}")
+                meaning = describe(int(answer["status"]))
+                raise SessionError(f"{meaning}: {text}" if text else meaning)
         except BaseException:
             for fd in fds:
                 with contextlib.suppress(OSError):

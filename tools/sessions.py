@@ -25,7 +25,7 @@ from matchbox.core.plan import OPERATOR_SLOT, Plan
 from matchbox.shm import segment
 from matchbox.shm.control import LAYOUT_VERSION, MAGIC, REQUEST, RequestKind, reply
 from matchbox.shm.errors import MatchboxError, RingFull, SegmentError
-from matchbox.shm.reasons import Reason, describe
+from matchbox.shm.reasons import Reason
 from matchbox.shm.records import (
     COMMAND,
     MARKET_RECORD,
@@ -91,7 +91,7 @@ class Operator:
         (report,) = self.run(record)
         if report["reason"]:
             reason = Reason(int(report["reason"]))
-            raise Refused(reason, describe(reason))
+            raise Refused(reason, f"refused by the engine: {reason.name}")
         return report
 
 
@@ -290,10 +290,10 @@ class Doorkeeper:
                 host.ask("open_session", slot=slot, fds=[commands, reports])
             try:
                 answer = self.operator.one(_attachment(name, slot, account, capabilities))
-            except Refused:
+            except Refused as refusal:
                 for host in self.hosts:
                     host.ask("close_session", slot=slot)
-                raise
+                raise Refused(refusal.reason, f"name={name}, account={account}") from None
             except BaseException:
                 # Nobody knows whether the engine has taken it.
                 self._lost_slots.add(slot)
