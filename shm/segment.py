@@ -40,6 +40,36 @@ class SegmentName:
         return f"/matchbox-{self.instance}-{self.epoch}-{self.part}"
 
 
+def check_room(sizes: dict[str, int]) -> None:
+    """Raises SegmentError unless there is memory for segments of these sizes, by part, together."""
+    needed = sum(sizes.values())
+    disk = os.statvfs(FOLDER)
+    room = {
+        f"free in {FOLDER}": disk.f_bavail * disk.f_frsize,
+        "memory available": _available_bytes(),
+    }
+    if needed > min(room.values()):
+        largest = sorted(sizes.items(), key=lambda part: -part[1])[:3]
+        raise SegmentError(
+            f"not enough memory for rings and tables: needed={_mib(needed)}, "
+            + ", ".join(f"{what}={_mib(size)}" for what, size in room.items())
+            + "; the largest: "
+            + ", ".join(f"{part}={_mib(size)}" for part, size in largest)
+        )
+
+
+def _available_bytes() -> int:
+    """Memory that can be had without swapping, as the kernel estimates it."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 1 << 62
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"
+
+
 def create(name: SegmentName, size: int) -> mmap.mmap:
     """New zeroed shared memory of `size` bytes.
 

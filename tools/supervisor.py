@@ -268,8 +268,11 @@ class Supervisor:
     def _make_segments(self) -> None:
         assert self.plan is not None
         plan = self.plan
+        segment.check_room(plan.segments())
         for part, size in plan.segments().items():
             name = SegmentName(plan.instance, plan.epoch, part)
+            # Known before it is there: an interrupted start removes it, too.
+            self._segments[part] = None
             self._segments[part] = segment.create(name, size)
         plan.format_rings(self._segments.__getitem__)
         records = self.config.definitions()
