@@ -44,7 +44,7 @@ from matchbox.core.matcher import Matcher
 from matchbox.shm import segment
 from matchbox.shm.records import COMMAND, EVENT
 from matchbox.shm.ring import Ring, ring_bytes
-from matchbox.tools.supervisor import read_status
+from matchbox.tools.folder import read_status
 
 RATES = (10_000, 100_000, 250_000)
 CHUNK = 2048

@@ -4,10 +4,12 @@
       128  bells        one park word of 128 bytes a process: others ring it after publishing for it
      4224  processes    one row of 128 bytes a process: name, pid, core, idle strategy
      8320  agents       one row of 128 bytes an agent: name, process, work, position; by its loop
+    20608  folder       128 bytes: path of the data folder; its identity is in the header
 
 Everything but the bells is for people (`matchbox status`): plain counters, no ordering promised.
 """
 
+import os
 from typing import Any
 
 import numpy as np
@@ -16,13 +18,14 @@ from numpy.typing import NDArray
 from matchbox.shm.errors import SegmentError
 
 MAGIC = 0x3144524F4F42424D  # "MBBOORD1" in memory order
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 PROCESSES = 32
 AGENTS = 96
 BELLS_OFFSET = 128
 PROCESSES_OFFSET = BELLS_OFFSET + 128 * PROCESSES
 AGENTS_OFFSET = PROCESSES_OFFSET + 128 * PROCESSES
-BOARD_BYTES = AGENTS_OFFSET + 128 * AGENTS
+FOLDER_OFFSET = AGENTS_OFFSET + 128 * AGENTS
+BOARD_BYTES = FOLDER_OFFSET + 128
 
 STATES = {1: "starting", 2: "running", 3: "stopping", 4: "stopped"}
 
@@ -35,7 +38,8 @@ _HEADER = np.dtype(
         ("supervisor_pid", "<u4"),
         ("processes", "<u4"),
         ("agents", "<u4"),
-        ("reserved", "V92"),
+        ("identity", "S32"),
+        ("reserved", "V60"),
     ]
 )
 _PROCESS = np.dtype(
@@ -67,11 +71,19 @@ class Board:
         self._header: NDArray[Any] = np.frombuffer(buffer, _HEADER, 1)
         self.processes: NDArray[Any] = np.frombuffer(buffer, _PROCESS, PROCESSES, PROCESSES_OFFSET)
         self.agents: NDArray[Any] = np.frombuffer(buffer, _AGENT, AGENTS, AGENTS_OFFSET)
+        self._folder: NDArray[Any] = np.frombuffer(buffer, "S128", 1, FOLDER_OFFSET)
 
     @classmethod
-    def create(cls, buffer: Any, epoch: int, supervisor_pid: int) -> "Board":
-        """Lay a board out in zeroed memory."""
+    def create(
+        cls, buffer: Any, epoch: int, supervisor_pid: int, *, folder: str = "", identity: str = ""
+    ) -> "Board":
+        """Lay a board out in zeroed memory. Raises SegmentError if the path is too long."""
         board = cls(buffer)
+        path = os.fsencode(folder)
+        if len(path) > 127:
+            raise SegmentError(f"path too long for a board: bytes={len(path)}, maximum=127")
+        board._folder[0] = path
+        board._header["identity"] = identity
         board._header["epoch"] = epoch
         board._header["supervisor_pid"] = supervisor_pid
         board._header["layout_version"] = LAYOUT_VERSION
@@ -93,6 +105,16 @@ class Board:
     @property
     def epoch(self) -> int:
         return int(self._header["epoch"][0])
+
+    @property
+    def folder(self) -> str:
+        """Path of the data folder of the instance."""
+        return os.fsdecode(bytes(self._folder[0]))
+
+    @property
+    def identity(self) -> str:
+        """Identity of that folder (tools/folder.py)."""
+        return bytes(self._header["identity"][0]).decode(errors="replace")
 
     @property
     def state(self) -> str:

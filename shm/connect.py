@@ -3,10 +3,12 @@
 import mmap
 import os
 import select
+import weakref
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from matchbox.shm import arguments
 from matchbox.shm.control import ControlClient, RequestFlag, RequestKind
 from matchbox.shm.depth import Book, MarketData, read_definition
 from matchbox.shm.errors import BadArgument, EngineDown
@@ -42,27 +44,34 @@ def connect(
 
     Raises EngineDown if no exchange answers, SessionError if it refuses.
     """
+    arguments.label(account, "account")
+    arguments.label(name, "name")
+    arguments.whole(capabilities, "capabilities", 0xFFFFFFFF)
+    arguments.wait_strategy(wait)
+    arguments.seconds(timeout)
+    if timeout is None or timeout <= 0:
+        raise BadArgument(f"connecting needs a time above 0: timeout={timeout}")
     flags = RequestFlag.OPERATOR if operator else RequestFlag(0)
     if cancel_on_detach:
         flags |= RequestFlag.CANCEL_ON_DETACH
     control = ControlClient(data_folder(exchange) / "control.sock", timeout)
+    fds: list[int] = []
     try:
         reply, fds, _ = control.ask(
             RequestKind.ATTACH, account=account, name=name, capabilities=capabilities, flags=flags
         )
-    except BaseException:
-        control.close()
-        raise
-    commands, reports, market_data, *pidfds = fds
-    try:
+        commands, reports, market_data, *pidfds = fds
         rings = (
             Ring.attach(map_fd(commands)),
             Ring.attach(map_fd(reports, writable=False)),
         )
         connection = Connection(control, map_fd(market_data, writable=False), pidfds)
+        del fds[3:]  # the connection's
+    except BaseException:
+        control.close()
+        raise
     finally:
-        for fd in (commands, reports, market_data):
-            os.close(fd)
+        _close_all(fds)
     session = Session(
         connection,
         *rings,
@@ -72,8 +81,12 @@ def connect(
         pidfds=tuple(pidfds),
         wait=wait,
     )
-    if not len(session.reports(1, timeout)):  # ATTACHED: it needs no place among the bot's own
-        raise EngineDown(f"the publisher did not answer in {timeout} s")
+    try:
+        if not len(session.reports(1, timeout)):  # ATTACHED: it needs no place among the bot's own
+            raise EngineDown(f"the publisher did not answer in {timeout} s")
+    except BaseException:
+        session.close()
+        raise
     return session
 
 
@@ -87,14 +100,21 @@ def look(exchange: str | Path, timeout: float = 10.0) -> "Connection":
 
 def data_folder(exchange: str | Path) -> Path:
     """The data folder of an exchange, given itself or an instance's name."""
-    path = Path(exchange).expanduser()
+    text = str(exchange) if isinstance(exchange, str | Path) else ""
+    if not text or "\0" in text:
+        raise BadArgument(f"not a data folder or the name of an instance: {exchange!r}")
+    path = Path(text).expanduser()
     if path.is_dir():
         return path
-    text = str(exchange)
-    if "/" in text or not text:
+    if "/" in text:
         raise BadArgument(f"no such data folder: {exchange}")
     state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     return Path(state).expanduser() / "matchbox" / text
+
+
+def _close_all(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 class Connection:
@@ -105,6 +125,8 @@ class Connection:
     ) -> None:
         self._control = control
         self._market_data = None if market_data is None else Ring.attach(market_data)
+        # Not by close(): market data and books outlive it, and ask whether the engine lives.
+        weakref.finalize(self, _close_all, pidfds).atexit = False
         self._pidfds = pidfds
         self._poller = select.poll()
         for fd in pidfds:

@@ -2,7 +2,9 @@
  *
  * A Unix socket of type SOCK_SEQPACKET in the instance's data directory (control.sock). One request, one reply, each
  * one packet; descriptors travel with the reply (SCM_RIGHTS). The connection may stay open or be closed: a
- * session ends with its process, with LOGOUT, or by an operator, not with this socket.
+ * session ends with its process, with LOGOUT, or by an operator, not with this socket. The exchange allows so many
+ * connections of a user: who is turned away finds a reply there that says so, and the other end closed; where all
+ * are taken, those are hung up that have no session and stay silent for 5 seconds.
  *
  * ATTACH      the reply carries five descriptors: the command segment (read-write), the report segment
  *             (read-only), the market-data segment (read-only), and pidfds of the processes that take commands

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import socket
+import time
 from enum import IntEnum, IntFlag
 from pathlib import Path
 from typing import Any
@@ -96,17 +97,32 @@ class ControlClient:
     def __init__(self, path: Path, timeout: float = 10.0) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.settimeout(timeout)
+        deadline = time.monotonic() + timeout
         try:
-            self._socket.connect(str(path))
+            while True:
+                try:
+                    self._socket.connect(str(path))
+                    break
+                except BlockingIOError:  # many connect at once: it has not come to us yet
+                    if time.monotonic() >= deadline:
+                        raise
+                    time.sleep(0.001)
         except OSError as error:
             self._socket.close()
             raise EngineDown(f"no exchange answers at {path}: {error.strerror or error}") from None
 
     def ask(self, kind: RequestKind, **fields: Any) -> tuple[np.void, list[int], NDArray[np.void]]:
         """The reply, its descriptors and the records behind it. Raises SessionError if refused."""
+        packet = request(kind, **fields)
         try:
-            self._socket.send(request(kind, **fields))
-            data, fds, _, _ = socket.recv_fds(self._socket, MAX_PACKET, 8)
+            # Who turns us away says why before it hangs up: that can be read although sending
+            # fails, or the first receiving does.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                self._socket.send(packet)
+            try:
+                data, fds, _, _ = socket.recv_fds(self._socket, MAX_PACKET, 8)
+            except ConnectionResetError:
+                data, fds, _, _ = socket.recv_fds(self._socket, MAX_PACKET, 8)
         except TimeoutError:
             raise EngineDown(
                 f"the exchange did not answer in {self._socket.gettimeout()} s"
@@ -116,22 +132,23 @@ class ControlClient:
         try:
             if len(data) < REPLY.itemsize:
                 raise EngineDown("the exchange hung up")
-            packet = np.frombuffer(data, REPLY, 1)[0]
-            if packet["magic"] != MAGIC or packet["layout_version"] != LAYOUT_VERSION:
+            answer = np.frombuffer(data, REPLY, 1)[0]
+            if answer["magic"] != MAGIC or answer["layout_version"] != LAYOUT_VERSION:
                 raise SessionError(
                     "the exchange speaks another version of the control protocol: "
-                    f"layout_version={int(packet['layout_version'])}, ours={LAYOUT_VERSION}"
+                    f"layout_version={int(answer['layout_version'])}, ours={LAYOUT_VERSION}"
                 )
-            if packet["status"]:
-                text = packet["text"].decode(errors="replace")
-                raise SessionError(f"{describe(int(packet['status']))}: {text}")
+            if answer["status"]:
+                text = answer["text"].decode(errors="replace")
+                meaning = describe(int(answer["status"]))
+                raise SessionError(f"{meaning}: {text}" if text else meaning)
         except BaseException:
             for fd in fds:
                 with contextlib.suppress(OSError):
                     os.close(fd)
             raise
-        records = np.frombuffer(data, MARKET_RECORD, int(packet["count"]), REPLY.itemsize)
-        return packet, list(fds), records
+        records = np.frombuffer(data, MARKET_RECORD, int(answer["count"]), REPLY.itemsize)
+        return answer, list(fds), records
 
     def document(self, kind: RequestKind, **fields: Any) -> Any:
         """The JSON that answers a request with a file. Raises SessionError if refused."""

@@ -1,6 +1,7 @@
 """A market's depth and the public market data, read in place. The protocols are in depth.h and ring.h."""
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
@@ -12,6 +13,7 @@ from collections import namedtuple
 
 import numpy as np
 
+from matchbox.shm.arguments import seconds, whole
 from matchbox.shm.errors import BadArgument, EngineDown, Lapped, SegmentError
 from matchbox.shm.records import MARKET_DATA, MARKET_RECORD
 
@@ -252,15 +254,16 @@ cdef class MarketData:
         """Records that are there and not read yet."""
         return mb_load_acquire(&self._ring.ring.producer.value) - self._position
 
-    def read(self, uint64_t maximum=65536, timeout=0.0):
+    def read(self, maximum=65536, timeout=0.0):
         """The next records, at most `maximum`, as an array of dtype MARKET_DATA (empty if none came in time).
 
         timeout   seconds to wait for the first one; 0: take what is there; None: wait as long as it takes
 
         Raises Lapped, and EngineDown once the engine died and all is read.
         """
+        cdef uint64_t most = whole(maximum, "maximum", 0xFFFFFFFFFFFFFFFF)
         cdef uint64_t ready = self._look(timeout)
-        cdef uint64_t count = min(ready, maximum)
+        cdef uint64_t count = min(ready, most)
         cdef uint64_t i
         cdef int found = 1
         out = np.empty(count, MARKET_DATA)
@@ -279,10 +282,12 @@ cdef class MarketData:
         self._position += count
         return out
 
-    cdef uint64_t _look(self, timeout) except? 0:
-        """How many records there are, after waiting for one for `timeout`."""
+    cdef uint64_t _look(self, timeout, over=()) except? 0:
+        """How many records there are, after waiting for one for `timeout`, or until there is something in `over`."""
         cdef uint64_t ready = self.pending
         cdef uint64_t _looks
+        if timeout is not None and timeout != 0.0:
+            seconds(timeout)
         if ready or timeout == 0:
             return ready
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -294,7 +299,8 @@ cdef class MarketData:
                         break
                     mb_pause()
             ready = self.pending
-            if ready or (deadline is not None and time.monotonic() >= deadline):
+            PyErr_CheckSignals()
+            if ready or over or (deadline is not None and time.monotonic() >= deadline):
                 return ready
             if self._engine_dead is not None and self._engine_dead():
                 raise EngineDown("the exchange's process has died")
@@ -307,13 +313,20 @@ cdef class MarketData:
         while True:
             yield from self.read(timeout=None)
 
-    async def read_async(self, uint64_t maximum=65536, timeout=None):
+    async def read_async(self, maximum=65536, timeout=None):
         """read() for asyncio: waits in a thread while others run."""
+        whole(maximum, "maximum", 0xFFFFFFFFFFFFFFFF)
+        seconds(timeout)
         if self.pending == 0:
             import asyncio  # slow to load, and most bots do without
 
-            await asyncio.to_thread(self._wait, timeout)
+            over = []
+            try:
+                await asyncio.to_thread(self._wait, timeout, over)
+            finally:
+                # If this was cancelled, the thread must not go on using the ring.
+                over.append(True)
         return self.read(maximum, 0.0)
 
-    def _wait(self, timeout):
-        self._look(timeout)
+    def _wait(self, timeout, over):
+        self._look(timeout, over)

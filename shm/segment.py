@@ -9,6 +9,7 @@ A session has two memfds, sealed against shrinking, growing and further seals, s
 pull the memory away under a reader.
 """
 
+import contextlib
 import fcntl
 import mmap
 import os
@@ -37,6 +38,36 @@ class SegmentName:
 
     def __str__(self) -> str:
         return f"/matchbox-{self.instance}-{self.epoch}-{self.part}"
+
+
+def check_room(sizes: dict[str, int]) -> None:
+    """Raises SegmentError unless there is memory for segments of these sizes, by part, together."""
+    needed = sum(sizes.values())
+    disk = os.statvfs(FOLDER)
+    room = {
+        f"free in {FOLDER}": disk.f_bavail * disk.f_frsize,
+        "memory available": _available_bytes(),
+    }
+    if needed > min(room.values()):
+        largest = sorted(sizes.items(), key=lambda part: -part[1])[:3]
+        raise SegmentError(
+            f"not enough memory for rings and tables: needed={_mib(needed)}, "
+            + ", ".join(f"{what}={_mib(size)}" for what, size in room.items())
+            + "; the largest: "
+            + ", ".join(f"{part}={_mib(size)}" for part, size in largest)
+        )
+
+
+def _available_bytes() -> int:
+    """Memory that can be had without swapping, as the kernel estimates it."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 1 << 62
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"
 
 
 def create(name: SegmentName, size: int) -> mmap.mmap:
@@ -97,6 +128,17 @@ def names(instance: str) -> list[SegmentName]:
         if match and match["instance"] == instance:
             found.append(SegmentName(instance, int(match["epoch"]), match["part"]))
     return sorted(found, key=lambda name: (name.epoch, name.part))
+
+
+def own() -> list[SegmentName]:
+    """The segments of all instances that run, or have run, as this user."""
+    found = []
+    for path in FOLDER.glob("matchbox-*"):
+        match = _NAME.fullmatch(path.name)
+        with contextlib.suppress(FileNotFoundError):
+            if match and path.stat().st_uid == os.getuid():
+                found.append(SegmentName(match["instance"], int(match["epoch"]), match["part"]))
+    return found
 
 
 def open_fd(name: SegmentName, *, writable: bool) -> int:

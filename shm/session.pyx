@@ -7,6 +7,7 @@ the engine rings after new reports and after it took commands.
 A session belongs to one thread at a time.
 """
 
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
@@ -20,6 +21,7 @@ from matchbox.shm.records cimport *
 from matchbox.shm.ring cimport *
 
 from matchbox.shm import commands as make
+from matchbox.shm.arguments import seconds, wait_strategy
 from matchbox.shm.errors import BadArgument, Detached, EngineDown, RingFull
 from matchbox.shm.market import in_range
 from matchbox.shm.reasons import describe
@@ -47,13 +49,20 @@ _SELF_TRADES = {
     "decrement": MB_DECREMENT,
 }
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_WAITS = ("park", "spin")
 
 
 cdef inline int64_t _now_ns() noexcept nogil:
     cdef timespec clock
     clock_gettime(CLOCK_MONOTONIC, &clock)
     return <int64_t>clock.tv_sec * 1000000000 + clock.tv_nsec
+
+
+cdef int64_t _deadline_ns(timeout) except? -2:
+    """The time `timeout` seconds from now; -1 for None, which is never. Raises BadArgument."""
+    seconds(timeout)
+    if timeout is None:
+        return -1
+    return _now_ns() + <int64_t>(max(timeout, 0) * 1e9)
 
 
 cdef class Session:
@@ -86,8 +95,7 @@ cdef class Session:
 
     def __init__(self, connection, Ring commands not None, Ring reports not None, *, number, name, account,
                  pidfds=(), wait="park"):
-        if wait not in _WAITS:
-            raise BadArgument(f"wait must be one of {', '.join(_WAITS)}: wait={wait!r}")
+        wait_strategy(wait)
         self._connection = connection
         self._command_ring, self._report_ring = commands, reports
         self._commands, self._reports = commands.ring, reports.ring
@@ -417,7 +425,7 @@ cdef class Session:
         self._check()
         if self._room() >= count:
             return
-        if timeout is not None and timeout > 0:
+        if timeout is not None:
             self._wait(count, timeout)
             self._check()
         if self._room() < count:
@@ -432,20 +440,23 @@ cdef class Session:
 
     # -- receiving
 
-    def reports(self, uint64_t maximum=65536, timeout=0.0, out=None):
+    def reports(self, maximum=65536, timeout=0.0, out=None):
         """The next reports, at most `maximum`, as an array of dtype REPORT (empty if none came in time).
 
         timeout   seconds to wait for the first one; 0: take what is there; None: wait as long as it takes
         out       array of REPORT to copy them to; the result is the part of it that was filled. Without it the
                   result is a new array each time
 
-        Raises BadArgument for an `out` of another dtype or shape, Detached after the last report of a detached
-        session, EngineDown if the engine died.
+        Raises BadArgument for an `out` of another dtype or shape and a `timeout` that is none, Detached after the last
+        report of a detached session, EngineDown if the engine died.
         """
         cdef uint64_t ready
+        cdef uint64_t most = _number(maximum, "maximum", 0xFFFFFFFFFFFFFFFF)
+        if timeout is not None and timeout != 0.0:
+            seconds(timeout)
         if out is not None:
             _check_out(out)
-            maximum = min(maximum, <uint64_t>len(out))
+            most = min(most, <uint64_t>len(out))
         ready = self._ready()
         if ready == 0:
             if self._detached:
@@ -456,7 +467,7 @@ cdef class Session:
             if ready == 0:
                 self._check_engine()
                 ready = self._ready()
-        cdef uint64_t count = min(ready, maximum)
+        cdef uint64_t count = min(ready, most)
         out = np.empty(count, REPORT) if out is None else out[:count]
         if count == 0:
             return out
@@ -484,12 +495,20 @@ cdef class Session:
                 return
             yield from batch
 
-    async def reports_async(self, uint64_t maximum=65536, timeout=None):
+    async def reports_async(self, maximum=65536, timeout=None):
         """reports() for asyncio: waits in a thread while others run."""
+        _number(maximum, "maximum", 0xFFFFFFFFFFFFFFFF)
+        seconds(timeout)
         if self._ready() == 0 and not self._detached:
             import asyncio  # slow to load, and most bots do without
 
-            await asyncio.to_thread(self._wait, 0, timeout)
+            over = []
+            try:
+                await asyncio.to_thread(self._wait, 0, timeout, over)
+            finally:
+                # If this was cancelled, the thread must not go on using the session.
+                over.append(True)
+                mb_wake(&self._commands.producer_waiting.waiting)
         return self.reports(maximum, 0.0)
 
     async def stream(self):
@@ -531,9 +550,12 @@ cdef class Session:
             return self._room() >= room
         return self._ready() > 0
 
-    def _wait(self, uint64_t room, timeout):
-        """Wait for a report (room = 0) or for room, at most `timeout` seconds (None: for ever) or until all is over."""
-        cdef int64_t until = -1 if timeout is None else _now_ns() + <int64_t>(timeout * 1e9)
+    def _wait(self, uint64_t room, timeout, over=()):
+        """Wait for a report (room = 0) or for room, at most `timeout` seconds (None: for ever) or until all is over.
+
+        Another thread ends the wait by putting something into `over`.
+        """
+        cdef int64_t until = _deadline_ns(timeout)
         cdef int64_t left, looks
         cdef bint done = False
         cdef uint32_t* word = &self._commands.producer_waiting.waiting
@@ -555,7 +577,10 @@ cdef class Session:
                         mb_park(word, left if left < PARK_SLICE_NS else PARK_SLICE_NS)
                     done = self._have(room)
             if not done:
-                if left <= 0 or mb_load_acquire32(&self._reports.header.state) == MB_RING_CLOSED or self._engine_dead():
+                PyErr_CheckSignals()
+                if over or left <= 0 or self._engine_dead():
+                    return
+                if mb_load_acquire32(&self._reports.header.state) == MB_RING_CLOSED:
                     return
 
     # -- the other side

@@ -1,6 +1,7 @@
 """`matchbox replay`: play a recorded flow and compare its fills."""
 
 import contextlib
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,9 @@ def register(app: typer.Typer) -> None:
             False, "--in-process", help="Match in this process, without an exchange."
         ),
         attach: str = typer.Option(
-            "", metavar="PLACE", help="Use a running exchange: its name or its data folder."
+            "",
+            metavar="PLACE",
+            help="Use a running exchange: its name, data folder or configuration.",
         ),
         account: str = typer.Option(
             "", metavar="NAME", help="With --attach: the account to trade for."
@@ -52,8 +55,10 @@ def register(app: typer.Typer) -> None:
             raise BadArgument("--in-process uses no exchange: leave --attach out")
         if (account or market) and not attach:
             raise BadArgument("--account and --market go with --attach")
-        if speed is not None and speed <= 0:
-            raise BadArgument(f"--speed must be above 0: speed={speed}")
+        if attach and not account:
+            raise BadArgument("--attach needs --account: which account is to trade?")
+        if speed is not None and not 0 < speed < math.inf:
+            raise BadArgument(f"--speed must be above 0, and a number: speed={speed}")
         flow = flows.load(flows.DEMO if str(path) == "demo" else path)
         if in_process:
             good = run_in_process(flow, speed)
@@ -86,8 +91,12 @@ def run_alone(flow: "Flow", speed: float | None, topology: str) -> bool:
 def run_attached(flow: "Flow", speed: float | None, place: str, account: str, symbol: str) -> bool:
     """On a running exchange; leaves its market empty again."""
     from matchbox.tools import replay_live
+    from matchbox.tools.run import find_data
 
-    with replay_live.attached(place, account=account, symbol=symbol) as (session, market):
+    with replay_live.attached(find_data(place), account=account, symbol=symbol) as (
+        session,
+        market,
+    ):
         live = replay_live.Live(flow, session)
         try:
             return run(flow, live, market.number, speed)

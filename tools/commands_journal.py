@@ -13,7 +13,7 @@ def register(app: typer.Typer) -> None:
         place: str = typer.Argument(
             ...,
             metavar="PLACE",
-            help="An instance's name, its data folder, or a journal's folder.",
+            help="An instance's name, data folder or configuration, or a journal's folder.",
         ),
         first: int = typer.Option(1, "--from", min=1, metavar="SEQUENCE", help="First to show."),
         last: int = typer.Option(

@@ -9,6 +9,7 @@ explains the keys.
 """
 
 import difflib
+import json
 import os
 import pwd
 import re
@@ -647,7 +648,12 @@ def _spell(where: Where) -> str:
     """A path as people write it: market[2].symbol, tables counted from 1."""
     text = ""
     for part in where:
-        text += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if text else part
+        if isinstance(part, int):
+            text += f"[{part + 1}]"
+        else:
+            # A quoted key may hold anything.
+            name = part if part.isprintable() else json.dumps(part)
+            text += f".{name}" if text else name
     return text
 
 

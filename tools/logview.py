@@ -21,7 +21,7 @@ from matchbox.persistence import files
 from matchbox.persistence.journal import Reader
 from matchbox.shm.errors import BadArgument
 from matchbox.shm.records import MONEY_RECORD, NAMED_RECORD, Kind
-from matchbox.tools.config import default_data
+from matchbox.tools.config import default_data, load
 from matchbox.tools.recordview import MONEY, ORDERS, SUBSCRIPTIONS, Names
 
 END = (1 << 64) - 1
@@ -101,11 +101,13 @@ class View:
 
 
 def find_journal(place: str) -> Path:
-    """The journal at `place`: its folder, the data folder of an instance, or an instance's name.
+    """The journal at `place`: its folder; or an instance's data folder, name or configuration.
 
     Raises BadArgument if there is none.
     """
     path = Path(place).expanduser()
+    if path.is_file():
+        path = load(path).data
     tried = [path, path / "journal"]
     if "/" not in place:
         tried.append(default_data(place) / "journal")
@@ -188,7 +190,7 @@ def parse_kind(text: str) -> int:
     name = text.upper().replace("-", "_")
     if name in Kind.__members__:
         return int(Kind[name])
-    allowed = ", ".join(kind.name.lower() for kind in Kind)
+    allowed = ", ".join(kind.name.lower().replace("_", "-") for kind in Kind)
     raise BadArgument(f"no such kind of record: kind={text}, allowed={allowed}")
 
 

@@ -9,8 +9,6 @@ refuses, says that everything before it has arrived.
 """
 
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -25,6 +23,8 @@ from matchbox.shm.errors import BadArgument, EngineDown, MatchboxError, RingFull
 from matchbox.shm.records import COMMAND, MAX_ASSET_UNITS, REPORT, EventKind, Kind
 from matchbox.tools.flows import MAX_MARKET_LOTS, MIN_ORDERS, Flow
 from matchbox.tools.replay import Outcome, outcome_of_reports
+from matchbox.tools.run import start, wait_until_serving
+from matchbox.tools.signals import StopSignals
 
 if TYPE_CHECKING:
     from matchbox.shm.market import Market
@@ -184,25 +184,28 @@ max_orders = {orders}
 def exchange(flow: Flow, topology: str) -> Iterator[Path]:
     """The data folder of an exchange for this flow, which runs until the `with` ends.
 
-    Raises MatchboxError, with what it said, if it does not start.
+    SIGINT and SIGTERM end it too, by a KeyboardInterrupt. Raises MatchboxError, with what it said,
+    if it does not start or does not stop in order.
     """
-    with tempfile.TemporaryDirectory(prefix="matchbox-replay-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="matchbox-replay-") as folder,
+        StopSignals() as signals,
+    ):
         data, config = Path(folder) / "data", Path(folder) / "replay.toml"
         instance = f"replay-{os.getpid()}"
         config.write_text(config_text(flow, instance=instance, data=data, topology=topology))
-        _matchbox("up", str(config), "--detach")
+        output = Path(folder) / "output.txt"
+        process = start(config, output)
         try:
+            if not wait_until_serving(process, data):
+                raise MatchboxError(f"no exchange for the replay: {output.read_text().strip()}")
             yield data
         finally:
-            _matchbox("down", str(data))
-
-
-def _matchbox(*arguments: str) -> None:
-    command = [sys.executable, "-m", "matchbox.tools.cli", *arguments]
-    result = subprocess.run(command, capture_output=True, text=True)
-    if result.returncode:
-        said = (result.stderr or result.stdout).strip()
-        raise MatchboxError(f"matchbox {arguments[0]} failed: {said}")
+            signals.defer()
+            process.terminate()
+            status = process.wait()
+        if status:
+            raise MatchboxError(f"the exchange did not stop in order: {output.read_text().strip()}")
 
 
 @contextmanager

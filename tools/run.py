@@ -11,9 +11,11 @@ from pathlib import Path
 
 from matchbox.shm.connect import data_folder
 from matchbox.shm.errors import BadArgument
+from matchbox.tools import folder
 from matchbox.tools.config import Config, load
+from matchbox.tools.folder import read_status
 from matchbox.tools.signals import StopSignals
-from matchbox.tools.supervisor import Supervisor, read_status
+from matchbox.tools.supervisor import Supervisor
 
 _START_PATIENCE_S = 600.0
 
@@ -71,42 +73,61 @@ def _greet(config: Config, supervisor: Supervisor) -> None:
 
 def _up_detached(config: Config, path: Path, topology: str) -> int:
     """Start the same command in the background and wait until it serves."""
-    config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.prepare(config.data)
     log = config.data / "log.txt"
-    command = [
-        sys.executable,
-        "-m",
-        "matchbox.tools.cli",
-        "up",
-        str(path),
-        "--data",
-        str(config.data),
-    ]
-    if topology:
-        command += ["--topology", topology]
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    deadline = time.monotonic() + _START_PATIENCE_S
-    while time.monotonic() < deadline:
-        status = read_status(config.data)
-        if status.get("pid") == process.pid and status["state"] == "running":
-            print(
-                f"Exchange {config.instance} is running, pid {process.pid}; its output is in {log}."
-            )
-            return 0
-        if process.poll() is not None:
-            print(log.read_text(), end="", file=sys.stderr)
-            return process.returncode or 1
-        time.sleep(0.02)
+    options = ["--data", str(config.data), *(["--topology", topology] if topology else [])]
+    before = log.stat().st_size if log.exists() else 0
+    with StopSignals() as signals:
+        process = start(path, log, *options)
+        try:
+            if wait_until_serving(process, config.data):
+                print(
+                    f"Exchange {config.instance} is running, pid {process.pid}; "
+                    f"its output is in {log}."
+                )
+                return 0
+        except KeyboardInterrupt:
+            signals.defer()
+            process.terminate()
+            process.wait()
+            print(f"Exchange {config.instance} was stopped before it served.", file=sys.stderr)
+            return 1
+    if process.poll() is not None:
+        with log.open() as said:
+            said.seek(before)
+            print(said.read(), end="", file=sys.stderr)
+        return process.returncode or 1
     process.terminate()
     print(f"The exchange did not start in {_START_PATIENCE_S:.0f} s: see {log}", file=sys.stderr)
     return 1
+
+
+def start(config: Path, output: Path, *options: str) -> subprocess.Popen[bytes]:
+    """`matchbox up CONFIG` in a session of its own; what it says is added to the file `output`.
+
+    Another exchange may be writing to that: its folder is not locked yet.
+    """
+    with os.fdopen(folder.private(output, os.O_APPEND), "ab") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "matchbox.tools.cli", "up", str(config), *options],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def wait_until_serving(process: subprocess.Popen[bytes], data: Path) -> bool:
+    """Whether a started exchange serves; False if it ended, or took too long."""
+    deadline = time.monotonic() + _START_PATIENCE_S
+    while time.monotonic() < deadline:
+        status = read_status(data)
+        if status.get("pid") == process.pid and status["state"] == "running":
+            return True
+        if process.poll() is not None:
+            return False
+        time.sleep(0.02)
+    return False
 
 
 def find_data(exchange: str) -> Path:
@@ -133,7 +154,7 @@ def down(exchange: str, timeout: float) -> int:
             f"it has died without stopping; `matchbox up` recovers it: data={data}, pid={pid}"
         ) from None
     try:
-        if read_status(data).get("pid") != pid or not is_supervisor(pid):
+        if pid not in folder.living(read_status(data)):
             raise BadArgument(
                 f"it has died without stopping; `matchbox up` recovers it: data={data}"
             )
@@ -151,12 +172,3 @@ def down(exchange: str, timeout: float) -> int:
         return 1
     print(f"Stopped at sequence {after['sequence']:,}; state hash {after['hash']}.")
     return 0
-
-
-def is_supervisor(pid: int) -> bool:
-    """Is this process (still) one of ours?"""
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
-    return b"matchbox" in command or b"python" in command or b"pytest" in command

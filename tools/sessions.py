@@ -11,9 +11,12 @@ import fcntl
 import json
 import os
 import pwd
+import resource
 import selectors
 import socket
 import struct
+import time
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +26,8 @@ import numpy as np
 from matchbox.core.plan import OPERATOR_SLOT, Plan
 from matchbox.shm import segment
 from matchbox.shm.control import LAYOUT_VERSION, MAGIC, REQUEST, RequestFlag, RequestKind, reply
-from matchbox.shm.errors import EngineDown, MatchboxError, SegmentError
-from matchbox.shm.reasons import Reason, describe
+from matchbox.shm.errors import EngineDown, MatchboxError, RingFull, SegmentError
+from matchbox.shm.reasons import Reason
 from matchbox.shm.records import (
     COMMAND,
     FEE_ACCOUNT,
@@ -43,7 +46,15 @@ from matchbox.tools.config import Config
 _ANSWER_TIMEOUT_S = 30.0
 # Of operator records. A transfer has two balances; the first answers it.
 _ANSWERS = (EventKind.DONE, EventKind.REJECTED, EventKind.BALANCE)
-_PEER = struct.Struct("3i")
+# Lines beside those of sessions, and how long one without a session may be silent where all lines
+# are taken.
+_SPARE_LINES = 64
+_IDLE_S = 5.0
+# Descriptors of the supervisor: two of each session (its process, its reports), and some that are
+# open for a moment.
+_FDS_OF_SESSION = 2
+_SPARE_FDS = 32
+_PEER = struct.Struct("iII")
 
 
 class Refused(MatchboxError):
@@ -82,7 +93,7 @@ class Operator:
         (report,) = self.run(record)
         if report["reason"]:
             reason = Reason(int(report["reason"]))
-            raise Refused(reason, describe(reason))
+            raise Refused(reason, f"refused by the engine: {reason.name}")
         return report
 
 
@@ -100,6 +111,15 @@ class Attached:
 
 
 @dataclass
+class Line:
+    """Who is at the other end of a connection, and when (monotonic) it was last heard."""
+
+    pid: int
+    uid: int
+    heard: float
+
+
+@dataclass
 class Doorkeeper:
     """Answers the control socket. Single-threaded: the supervisor's selector calls it."""
 
@@ -111,6 +131,10 @@ class Doorkeeper:
     selector: selectors.BaseSelector
     sessions: dict[int, Attached] = field(default_factory=dict)  # by slot
     _listener: socket.socket | None = None
+    _lines: dict[socket.socket, Line] = field(default_factory=dict)
+    _lost_slots: set[int] = field(default_factory=set)
+    _most_lines: int = 0
+    _most_of_user: int = 0
 
     def listen(self, path: Path) -> None:
         """Open the control socket. Any user may connect: who it is decides what is allowed."""
@@ -118,7 +142,8 @@ class Doorkeeper:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         self._listener.bind(str(path))
         path.chmod(0o666)
-        self._listener.listen(64)
+        self._listener.listen(256)
+        self._most_lines, self._most_of_user = _line_limits(self.plan.max_sessions)
         self.selector.register(self._listener, selectors.EVENT_READ, self._accept)
 
     def close(self) -> None:
@@ -130,14 +155,50 @@ class Doorkeeper:
 
     def _accept(self) -> None:
         assert self._listener is not None
-        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+        try:
             line, _ = self._listener.accept()
-            line.settimeout(1.0)
-            line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 18)
-            self.selector.register(line, selectors.EVENT_READ, lambda: self._serve(line))
+        except OSError:
+            # It hung up meanwhile, or the machine is out of descriptors: then not so fast.
+            time.sleep(0.001)
+            return
+        # Who does not take its answers is not waited for.
+        line.setblocking(False)
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 18)
+        pid, uid = _peer(line)
+        if not self._room_for(uid):
+            _refuse(
+                line,
+                Reason.TOO_MANY_OBJECTS,
+                f"too many connections: allowed={self._most_of_user} of a user, "
+                f"{self._most_lines} in all",
+            )
+            line.close()
+            return
+        self._lines[line] = Line(pid, uid, time.monotonic())
+        self.selector.register(line, selectors.EVENT_READ, lambda: self._serve(line))
+
+    def _room_for(self, uid: int) -> bool:
+        """Can this user have one more line? An idle one is given up for it where all are taken."""
+        lines = list(self._lines.items())
+        if sum(known.uid == uid for _, known in lines) >= self._most_of_user:
+            lines = [(line, known) for line, known in lines if known.uid == uid]
+        elif len(lines) < self._most_lines:
+            return True
+        busy = {session.pid for session in self.sessions.values()}
+        line, known = min(
+            ((line, known) for line, known in lines if known.pid not in busy),
+            key=lambda idle: idle[1].heard,
+            default=(None, None),
+        )
+        if line is None or known is None or time.monotonic() - known.heard < _IDLE_S:
+            return False
+        self._hang_up(line)
+        return True
 
     def _serve(self, line: socket.socket) -> None:
+        """Answer a request, or hang up. Raises MatchboxError if the engine did not do its part."""
         fds: list[int] = []
+        self._lines[line].heard = time.monotonic()
         try:
             data = line.recv(4096)
             if not data:
@@ -146,18 +207,23 @@ class Doorkeeper:
             answer, fds, records = self._answer(line, data)
             socket.send_fds(line, [answer, records], fds)
         except Refused as refusal:
-            with contextlib.suppress(OSError):
-                line.send(reply(int(refusal.reason), str(refusal)))
+            _refuse(line, refusal.reason, str(refusal))
         except SegmentError as error:
-            with contextlib.suppress(OSError):
-                line.send(reply(int(Reason.TOO_MANY_OBJECTS), str(error)))
+            _refuse(line, Reason.TOO_MANY_OBJECTS, str(error))
         except OSError:
+            self._hang_up(line)
+        except MatchboxError:
+            self._hang_up(line)
+            raise
+        except Exception:
+            traceback.print_exc()
             self._hang_up(line)
         finally:
             close_all(fds)
 
     def _hang_up(self, line: socket.socket) -> None:
         self.selector.unregister(line)
+        del self._lines[line]
         line.close()
         self.sweep()
 
@@ -173,9 +239,7 @@ class Doorkeeper:
                 "another version of the control protocol: "
                 f"layout_version={int(request['layout_version'])}, allowed={LAYOUT_VERSION}",
             )
-        pid, uid, _ = _PEER.unpack(
-            line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
-        )
+        pid, uid = _peer(line)
         kind = int(request["kind"])
         if kind == RequestKind.ATTACH:
             return self._attach(request, pid, uid)
@@ -213,7 +277,11 @@ class Doorkeeper:
         self.sweep()
         name = _text(request, "name") or self._free_name(_text(request, "account") or "session")
         slot = next(
-            (n for n in range(OPERATOR_SLOT + 1, self.plan.max_sessions) if n not in self.sessions),
+            (
+                n
+                for n in range(OPERATOR_SLOT + 1, self.plan.max_sessions)
+                if n not in self.sessions and n not in self._lost_slots
+            ),
             0,
         )
         if not slot:
@@ -230,7 +298,10 @@ class Doorkeeper:
         except BaseException:
             os.close(pidfd)
             raise
+        fds = [commands]  # what the bot gets
         try:
+            # All that can fail for want of descriptors comes before the engine hears of it.
+            self._open_for_bot(reports, fds)
             for host in self.hosts:
                 host.ask("open_session", slot=slot, fds=[commands, reports])
             try:
@@ -238,22 +309,19 @@ class Doorkeeper:
                 record["user"] = _user_number(uid)
                 record["cancel_on_detach"] = bool(flags & RequestFlag.CANCEL_ON_DETACH)
                 answer = self.operator.one(record)
-            except BaseException:
+            except Refused as refusal:
                 for host in self.hosts:
                     host.ask("close_session", slot=slot)
+                raise Refused(refusal.reason, f"name={name}, account={account}") from None
+            except BaseException:
+                # Nobody knows whether the engine has taken it.
+                self._lost_slots.add(slot)
                 raise
             number = int(answer["order_id"])
             session = Attached(slot, number, name, pid, pidfd, ring)
             self.sessions[slot] = session
             self.selector.register(pidfd, selectors.EVENT_READ, lambda: self._died(session))
             pidfd = -1
-            fds = [
-                commands,
-                segment.read_only(reports),
-                segment.open_fd(self._part("market-data"), writable=False),
-                *(os.pidfd_open(engine) for engine in self.engine_pids),
-            ]
-            commands = -1
             packet = reply(
                 session=number,
                 account=account,
@@ -261,9 +329,17 @@ class Doorkeeper:
                 sequence=int(answer["sequence"]),
                 text=name,
             )
-            return packet, fds, b""
+            given, fds = fds, []
+            return packet, given, b""
         finally:
-            close_all(fd for fd in (commands, reports, pidfd) if fd >= 0)
+            close_all(fd for fd in (reports, pidfd, *fds) if fd >= 0)
+
+    def _open_for_bot(self, reports: int, fds: list[int]) -> None:
+        """Add to a bot's descriptors: its reports, market data (both read-only), the engine."""
+        fds.append(segment.read_only(reports))
+        fds.append(segment.open_fd(self._part("market-data"), writable=False))
+        for engine in self.engine_pids:
+            fds.append(os.pidfd_open(engine))
 
     def _memory(self, name: str) -> tuple[int, int, Ring]:
         """Descriptors of a session's two rings, and the report ring as we see it."""
@@ -301,21 +377,22 @@ class Doorkeeper:
         )
 
     def _capabilities(self, wanted: int, account: int, uid: int, operates: bool) -> int:
-        allowed = Capability.TRADE if account else Capability(0)
+        open_to = Capability.TRADE if account else Capability(0)
         if self._owner(uid):
-            allowed |= Capability.TRADE | Capability.NAME_ACCOUNTS
+            open_to |= Capability.TRADE | Capability.NAME_ACCOUNTS
         if self._owner(uid) or uid in self.config.operator_ids:
-            allowed |= Capability.OPERATE
+            open_to |= Capability.OPERATE
+        allowed = int(open_to)  # the complement of a flag has only the bits that it knows
         if operates:
-            wanted |= Capability.OPERATE
+            wanted |= int(Capability.OPERATE)
         if wanted & ~allowed:
             raise Refused(
                 Reason.NOT_PERMITTED,
-                f"capabilities not open to you: wanted={wanted}, allowed={int(allowed)}",
+                f"capabilities not open to you: wanted={wanted}, allowed={allowed}",
             )
         if operates:
-            return int(allowed)
-        return wanted or int(allowed & Capability.TRADE if account else 0)
+            return allowed
+        return wanted or (int(Capability.TRADE) if account else 0)
 
     @staticmethod
     def _owner(uid: int) -> bool:
@@ -418,12 +495,19 @@ class Doorkeeper:
             session.number,
             reason,
         )
-        # Refused if it was detached for cause a moment ago: then it is.
-        with contextlib.suppress(Refused):
+        try:
             self.operator.one(record)
+        except Refused:
+            pass  # it was detached for cause a moment ago: then it is
+        except RingFull:
+            session.detaching = False  # sweep() tries again
+            raise
 
     def sweep(self) -> None:
-        """Free the slots of sessions whose last report is out."""
+        """Free the slots of sessions whose last report is out; detach those without a process."""
+        for session in self.sessions.values():
+            if session.pidfd < 0:
+                self._detach(session, Reason.DISCONNECTED)
         for session in [s for s in self.sessions.values() if s.reports.closed]:
             for host in self.hosts:
                 host.ask("close_session", slot=session.slot)
@@ -462,6 +546,31 @@ def _document(content: Any) -> int:
 def _user_number(uid: int) -> int:
     """`user` of an ATTACH_SESSION record: one more than the id, 0 if that cannot be said."""
     return (uid + 1) & 0xFFFFFFFF
+
+
+def _line_limits(max_sessions: int) -> tuple[int, int]:
+    """How many lines there may be in all, and of one user.
+
+    One user cannot keep others out, and all of them leave room for every session.
+    """
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    most = 2 * (max_sessions + _SPARE_LINES)
+    if allowed != resource.RLIM_INFINITY:
+        used = len(list(Path("/proc/self/fd").iterdir()))
+        most = min(most, allowed - used - _FDS_OF_SESSION * max_sessions - _SPARE_FDS)
+        most = max(most, 8)
+    return most, max(4, min(max_sessions + _SPARE_LINES, most * 3 // 4))
+
+
+def _peer(line: socket.socket) -> tuple[int, int]:
+    """Process and user at the other end."""
+    pid, uid, _ = _PEER.unpack(line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    return pid, uid
+
+
+def _refuse(line: socket.socket, reason: Reason, text: str) -> None:
+    with contextlib.suppress(OSError):
+        line.send(reply(int(reason), text))
 
 
 def _text(request: Any, field: str) -> str:

@@ -3,6 +3,7 @@
 config.py reads a file by it, and docs/configuration.md is checked against it.
 """
 
+import json
 import re
 from dataclasses import dataclass
 from decimal import Decimal
@@ -79,7 +80,7 @@ class Exact(Kind):
     def read(self, value: Any) -> Decimal:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             raise Wrong(f'must be written as a string, to be exact: "{_show(value)}"')
-        if not isinstance(value, str) or not re.fullmatch(r"\d{1,30}(\.\d{1,30})?", value):
+        if not isinstance(value, str) or not re.fullmatch(r"[0-9]{1,30}(\.[0-9]{1,30})?", value):
             raise Wrong(f"is not a decimal number: {_show(value)}")
         number = Decimal(value)
         if number == 0:
@@ -96,7 +97,7 @@ class Size(Kind):
 
     def read(self, value: Any) -> int:
         if isinstance(value, str):
-            match = re.fullmatch(r"(\d{1,12}) ?(KiB|MiB|GiB)", value)
+            match = re.fullmatch(r"([0-9]{1,12}) ?(KiB|MiB|GiB)", value)
             if not match:
                 raise Wrong(f"is no size: {_show(value)}")
             value = int(match[1]) * SIZE_UNITS[match[2]]
@@ -156,7 +157,8 @@ def _show(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return f'"{value}"'
+        # On one line, whatever is in it.
+        return f'"{value}"' if value.isprintable() else json.dumps(value)
     if isinstance(value, list):
         return "[" + ", ".join(map(_show, value)) + "]"
     return str(value)
@@ -185,7 +187,7 @@ _ASSET = _text("name of an asset", _NAME.pattern)
 _EXACT = Exact("string", 'a decimal number above 0, such as "0.01"')
 _AGENT = _text(
     '"sequencer", "matcher-0" ..., "publisher", "journaler"; each in one process',
-    r"sequencer|publisher|journaler|matcher-(0|[1-9]\d{0,2})",
+    r"sequencer|publisher|journaler|matcher-(0|[1-9][0-9]{0,2})",
 )
 _IDLE = _choice(*IDLE)
 

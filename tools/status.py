@@ -26,8 +26,8 @@ from matchbox.shm.depth import Book, read_definition
 from matchbox.shm.errors import BadArgument, SegmentError
 from matchbox.shm.market import Market
 from matchbox.shm.ring import Ring
-from matchbox.tools.run import find_data, is_supervisor
-from matchbox.tools.supervisor import read_status
+from matchbox.tools.folder import living, read_status
+from matchbox.tools.run import find_data
 
 # Between the two looks of a single status.
 _MOMENT_S = 0.5
@@ -137,8 +137,8 @@ def look(data: Path) -> Look:
     status = read_status(data)
     if not status:
         raise BadArgument(f"no exchange has run there: data={data}")
-    pids = [int(status["pid"]), *map(int, status["processes"])]
-    if status["state"] in _LIVING and not _is_ours(pids[0]):
+    supervisor, alive = int(status["pid"]), living(status)
+    if status["state"] in _LIVING and supervisor not in alive:
         status["state"] = "dead"
     now = Look(time.time_ns(), {**status, "data": str(data)})
     parts = {
@@ -147,8 +147,9 @@ def look(data: Path) -> Look:
         if name.epoch == int(status["epoch"])
     }
     if "board" in parts:
-        _board(now, parts["board"])
-    now.processes.insert(0, {"name": "supervisor", "core": None, "idle": "", **_usage(pids[0])})
+        _board(now, parts["board"], alive)
+    first = {"name": "supervisor", "core": None, "idle": "", **_usage(supervisor, alive)}
+    now.processes.insert(0, first)
     matchers = sum(part.startswith("events-") for part in parts)
     for part in sorted(parts, key=_order):
         # A segment can vanish meanwhile: the instance may be stopping.
@@ -158,16 +159,12 @@ def look(data: Path) -> Look:
             elif part != "board":
                 now.rings.append(_ring(parts[part], _readers(part, matchers)))
     _positions(now)
-    now.sessions = _sessions([pid for pid in pids if _is_ours(pid)])
+    now.sessions = _sessions(alive)
     return now
 
 
-def _is_ours(pid: int) -> bool:
-    return psutil.pid_exists(pid) and is_supervisor(pid)
-
-
-def _usage(pid: int) -> dict[str, Any]:
-    """What a process uses; nothing if it is no more, or another program by now."""
+def _usage(pid: int, alive: list[int]) -> dict[str, Any]:
+    """What a process uses; nothing if it is not alive."""
     usage: dict[str, Any] = {
         "pid": pid,
         "alive": False,
@@ -176,7 +173,7 @@ def _usage(pid: int) -> dict[str, Any]:
     }
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
-        if _is_ours(pid) and process.status() != psutil.STATUS_ZOMBIE:
+        if pid in alive:
             with process.oneshot():
                 times = process.cpu_times()
                 usage |= {
@@ -187,7 +184,7 @@ def _usage(pid: int) -> dict[str, Any]:
     return usage
 
 
-def _board(now: Look, name: segment.SegmentName) -> None:
+def _board(now: Look, name: segment.SegmentName, alive: list[int]) -> None:
     board = Board.attach(segment.attach(name, writable=False))
     threads = board.live_processes()
     for row in threads:
@@ -197,7 +194,7 @@ def _board(now: Look, name: segment.SegmentName) -> None:
                 "name": row["name"].decode(),
                 "core": None if core < 0 else core,
                 "idle": row["idle"].decode(),
-                **_usage(int(row["pid"])),
+                **_usage(int(row["pid"]), alive),
             }
         )
     for row in board.live_agents():

@@ -8,14 +8,12 @@
     failure  of a process: stop the others, save the log ring into the journal, say what happened,
              exit status 1
 
-Files in the data folder: `lock` (held while the supervisor lives), `instance.json` (what runs, or
-how it ended), `control.sock`, `journal/`.
+The files in the data folder are those of folder.py.
 """
 
 import contextlib
-import fcntl
-import json
 import os
+import resource
 import secrets
 import selectors
 import signal
@@ -23,6 +21,7 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,14 +35,16 @@ from matchbox.persistence.journaler import drain_log_ring
 from matchbox.shm import segment
 from matchbox.shm.board import Board
 from matchbox.shm.depth import format_depth
-from matchbox.shm.errors import EngineDown, MatchboxError, SegmentError
+from matchbox.shm.errors import Detached, EngineDown, MatchboxError, SegmentError
 from matchbox.shm.reasons import describe
 from matchbox.shm.records import LOG_RECORD, MARKET_RECORD, MONEY_RECORD, NAMED_RECORD, Kind
 from matchbox.shm.ring import Ring
 from matchbox.shm.segment import SegmentName
 from matchbox.shm.session import Session
+from matchbox.tools import folder, leftovers
 from matchbox.tools.channel import Channel, close_all
 from matchbox.tools.config import Config
+from matchbox.tools.folder import read_status
 from matchbox.tools.sessions import Doorkeeper, Operator
 from matchbox.tools.signals import StopSignals
 
@@ -108,7 +109,7 @@ class Supervisor:
 
     def __init__(self, config: Config, signals: StopSignals, say: Say = print) -> None:
         self.config, self.say, self._signals = config, say, signals
-        self.data = config.data
+        self.data = config.data.absolute()
         self.hosts: list[Host] = []
         self.plan: Plan | None = None
         self._status: dict[str, Any] = {}
@@ -125,6 +126,7 @@ class Supervisor:
         """Bring the instance up. Raises MatchboxError, or KeyboardInterrupt if it was asked to stop
         meanwhile; then nothing of it is left running.
         """
+        _raise_descriptor_limit()
         self._lock()
         try:
             epoch = self._take_over()
@@ -141,18 +143,17 @@ class Supervisor:
             raise
 
     def _lock(self) -> None:
-        self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = (self.data / "lock").open("a")
-        # The name, too: segments of two data folders with one name would be the same ones.
-        name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._locks = [lock, name]
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        shared = self.config.operators or any(account.users for account in self.config.accounts)
+        folder.prepare(self.data, shared=bool(shared))
+        lock = folder.lock(self.data)
+        if lock is None:
             pid = read_status(self.data).get("pid", "unknown")
             raise AlreadyRunning(
                 f"an exchange runs in this data folder: data={self.data}, pid={pid}"
-            ) from None
+            )
+        # The name, too: segments of two data folders with one name would be the same ones.
+        name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._locks = [lock, name]
         try:
             name.bind(f"\0matchbox-{os.getuid()}-{self.config.instance}")
         except OSError:
@@ -164,38 +165,67 @@ class Supervisor:
     def _take_over(self) -> int:
         """Clean up after dead runs, save what only their memory has. Returns the next epoch."""
         before = read_status(self.data)
-        for pid in before.get("processes", []):
-            kill_host(int(pid))
-        left = segment.names(self.config.instance)
-        epochs = [name.epoch for name in left]
-        logs = [name for name in left if name.part == "log" and name.epoch == max(epochs)]
-        if logs and before.get("epoch", 0) == logs[0].epoch:
-            saved = self._drain(logs[0])
-            self.say(
-                "The last run did not stop in order. "
-                f"Saved {saved:,} records from its shared memory."
-            )
-        for name in left:
-            segment.unlink(name)
-        return int(max([before.get("epoch", 0), *epochs])) + 1
+        kill_hosts(self.data)
+        epochs = [before.get("epoch", 0), *(n.epoch for n in segment.names(self.config.instance))]
+        for run in leftovers.runs(self.config.instance):
+            if run.belongs_to(self.data):
+                epochs.append(run.epoch)
+                saved = self._drain(run.log)
+                self.say(
+                    "The last run did not stop in order. "
+                    f"Saved {saved:,} records from its shared memory."
+                )
+            elif run.instance != self.config.instance:
+                continue
+            elif run.home is not None:
+                self._save_for_another(run, run.home)
+            elif run.identity:
+                self.say(
+                    "Removed the shared memory of a run of this name whose data folder is gone: "
+                    f"data={run.folder}, epoch={run.epoch}."
+                )
+            run.remove()
+        return int(max(epochs)) + 1
 
-    def _drain(self, name: SegmentName) -> int:
-        """The tail of a log ring into the journal; returns how many records."""
+    def _save_for_another(self, run: leftovers.Run, home: Path) -> None:
+        """What a dead run of this name has, into its own data folder. Raises MatchboxError."""
+        lock = None
         try:
-            log = Ring.attach(segment.attach(name))
-        except SegmentError:
-            return 0  # it died before its rings were made
-        with self._writer(name.epoch) as writer:
-            return drain_log_ring(log, writer)
+            lock = folder.lock(home)
+            if lock is None:
+                raise AlreadyRunning("an exchange runs there")
+            kill_hosts(home)
+            saved = self._drain(run.log, home)
+        except (MatchboxError, OSError) as error:
+            raise MatchboxError(
+                f"a run of this name did not stop in order, and what its shared memory has cannot "
+                f"be saved in its data folder: data={home}: {error}; allowed: another `instance`, "
+                "or to start that one first"
+            ) from None
+        finally:
+            if lock is not None:
+                lock.close()
+        self.say(
+            f"A run of this name with another data folder did not stop in order: data={home}. "
+            f"Saved {saved:,} records from its shared memory into the journal there."
+        )
 
-    def _writer(self, epoch: int) -> Writer:
+    def _drain(self, name: SegmentName | None, data: Path | None = None) -> int:
+        """The tail of a log ring into the journal (of this folder); returns how many records."""
+        try:
+            log = Ring.attach(segment.attach(name)) if name is not None else None
+        except SegmentError:
+            log = None  # it died before its rings were made
+        if name is None or log is None:
+            return 0
         settings = self._journal_settings()
-        return Writer(
-            settings["directory"],
-            epoch=epoch,
+        with Writer(
+            (data or self.data) / "journal",
+            epoch=name.epoch,
             batch_records=settings["batch_records"],
             file_bytes=settings["file_bytes"],
-        )
+        ) as writer:
+            return drain_log_ring(log, writer)
 
     def _journal_settings(self) -> dict[str, Any]:
         journal = self.config.journal
@@ -241,8 +271,11 @@ class Supervisor:
     def _make_segments(self) -> None:
         assert self.plan is not None
         plan = self.plan
+        segment.check_room(plan.segments())
         for part, size in plan.segments().items():
             name = SegmentName(plan.instance, plan.epoch, part)
+            # Known before it is there: an interrupted start removes it, too.
+            self._segments[part] = None
             self._segments[part] = segment.create(name, size)
         plan.format_rings(self._segments.__getitem__)
         records = self.config.definitions()
@@ -256,7 +289,13 @@ class Supervisor:
                 levels=market.max_orders,
                 epoch=plan.epoch,
             )
-        board = Board.create(self._segments["board"], plan.epoch, os.getpid())
+        board = Board.create(
+            self._segments["board"],
+            plan.epoch,
+            os.getpid(),
+            folder=str(self.data),
+            identity=folder.identity(self.data),
+        )
         for thread in plan.threads:
             number = board.add_process(thread.name, thread.core, thread.idle)
             for agent in thread.agents:
@@ -334,7 +373,22 @@ class Supervisor:
     # -- running
 
     def run(self) -> int:
-        """Serve until asked to stop (SIGINT, SIGTERM) or a process fails. The exit status."""
+        """Serve until asked to stop (SIGINT, SIGTERM) or something fails. The exit status."""
+        problem: Exception | None = None
+        try:
+            self._serve()
+            if self._dead() is None:
+                self.stop()
+                return 0
+        except Exception as error:
+            problem = error
+            if not isinstance(error, MatchboxError):
+                traceback.print_exc()
+        self._fail(problem)
+        return 1
+
+    def _serve(self) -> None:
+        """Serve until asked to stop or a process dies. Raises EngineDown, Detached."""
         failed: list[Host] = []
         for host in self.hosts:
             self._selector.register(
@@ -346,19 +400,23 @@ class Supervisor:
             for key, _ in self._selector.select(timeout=5.0):
                 # What one of them does can end another: a session is over when its line is
                 # hung up or its process ends, and both can be in the same answer.
-                if self._selector.get_map().get(key.fileobj) is not key:
-                    continue
-                try:
-                    key.data()
-                except EngineDown:
-                    failed += [h for h in self.hosts if h.process.poll() is not None]
+                if self._selector.get_map().get(key.fd) is key:
+                    self._do(key.data)
             if self._doors is not None and not failed:
-                self._doors.sweep()
-        if failed:
-            self._fail(failed[0])
-            return 1
-        self.stop()
-        return 0
+                self._do(self._doors.sweep)
+
+    def _do(self, work: Callable[[], None]) -> None:
+        """Do what was asked for from outside, which may fail. Raises EngineDown, Detached."""
+        try:
+            work()
+        except (EngineDown, Detached):
+            raise
+        except MatchboxError as error:
+            self.say(f"The exchange goes on after an error: {error}")
+
+    def _dead(self) -> Host | None:
+        """The first host whose process has ended."""
+        return next((host for host in self.hosts if host.process.poll() is not None), None)
 
     def state(self) -> dict[str, Any]:
         """What every agent says of itself."""
@@ -407,22 +465,39 @@ class Supervisor:
         self.say(f"Stopped at sequence {last:,}; state hash {final}.")
         self._release()
 
-    def _fail(self, host: Host) -> None:
-        """A process died: end the others, keep what was sequenced, say so."""
-        status = host.process.wait()
-        cause = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-        self.say(f"Process {host.name} ({', '.join(host.agents)}) ended: {cause}. Stopping.")
-        for other in self.hosts:
-            other.end(kill=True)
+    def _fail(self, problem: Exception | None) -> None:
+        """A process died, or there was another problem: end what is left, keep what was sequenced,
+        say so.
+        """
+        host = self._dead()
+        if host is not None:
+            status = host.process.wait()
+            how = (
+                f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+            )
+            cause = f"{host.name}: {how}"
+            self.say(f"Process {host.name} ({', '.join(host.agents)}) ended: {how}. Stopping.")
+        else:
+            cause = f"{type(problem).__name__}: {problem}"
+            self.say(f"The exchange has failed: {cause}. Stopping.")
+        for host in self.hosts:
+            host.end(kill=True)
         self.hosts = []
         assert self.plan is not None
-        saved = self._drain(SegmentName(self.plan.instance, self.plan.epoch, "log"))
+        try:
+            saved = self._drain(SegmentName(self.plan.instance, self.plan.epoch, "log"))
+            self.say(
+                f"Saved {saved:,} records that were not in the journal yet. "
+                "`matchbox up` goes on from there."
+            )
+        except (MatchboxError, OSError) as error:
+            self.say(
+                f"What is not in the journal yet could not be saved: {error}. "
+                "It stays in shared memory; the next `matchbox up` tries again."
+            )
+            self._segments.clear()
         self._remove_segments()
-        self._write_status("failed", cause=f"{host.name}: {cause}")
-        self.say(
-            f"Saved {saved:,} records that were not in the journal yet. "
-            "`matchbox up` goes on from there."
-        )
+        self._write_status("failed", cause=cause)
         if self._doors is not None:
             self._doors.close()
         self._release()
@@ -455,7 +530,7 @@ class Supervisor:
         self._locks = []
 
     def _write_status(self, state: str, **more: Any) -> None:
-        """instance.json, whole or not at all."""
+        """instance.json."""
         assert self.plan is not None
         self._status = {
             "instance": self.plan.instance,
@@ -464,11 +539,13 @@ class Supervisor:
             "pid": os.getpid(),
             "config": str(self.config.path.resolve()),
             "processes": [host.process.pid for host in self.hosts],
+            "started": [folder.process_start(pid) for pid in self._pids()],
             **more,
         }
-        new = self.data / "instance.json.new"
-        new.write_text(json.dumps(self._status, indent=1) + "\n")
-        new.replace(self.data / "instance.json")
+        folder.write_status(self.data, self._status)
+
+    def _pids(self) -> list[int]:
+        return [os.getpid(), *(host.process.pid for host in self.hosts)]
 
 
 def make_plan(config: Config, epoch: int) -> Plan:
@@ -494,7 +571,8 @@ def make_plan(config: Config, epoch: int) -> Plan:
         max_accounts=config.limits.max_accounts,
         max_assets=config.limits.max_assets,
         max_markets=config.limits.max_markets,
-        markets=tuple(PlanMarket(m.id, m.matcher, m.max_orders, m.max_specials) for m in config.markets
+        markets=tuple(
+            PlanMarket(m.id, m.matcher, m.max_orders, m.max_specials) for m in config.markets
         ),
         threads=tuple(threads),
         seed=secrets.randbits(63),
@@ -512,13 +590,18 @@ def combined_hash(state: dict[str, Any]) -> int:
     return total
 
 
-def read_status(data: Path) -> dict[str, Any]:
-    """What instance.json says; empty if there is none."""
-    try:
-        found: dict[str, Any] = json.loads((data / "instance.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return found
+def _raise_descriptor_limit() -> None:
+    """As many descriptors as may be had, for this process and those that it starts."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def kill_hosts(data: Path) -> None:
+    """End the host processes of the last run in a data folder that outlived their supervisor."""
+    status = read_status(data)
+    for pid in folder.living(status):
+        if pid in status["processes"]:
+            kill_host(pid)
 
 
 def kill_host(pid: int) -> None:

@@ -48,7 +48,9 @@ def plan(
         max_accounts=64,
         max_assets=16,
         max_markets=64,
-        markets=tuple(PlanMarket(i + 1, i % matchers, max_orders, max_orders) for i in range(markets)),
+        markets=tuple(
+            PlanMarket(i + 1, i % matchers, max_orders, max_orders) for i in range(markets)
+        ),
         threads=(
             PlanThread("engine", 0, agents, None, "park"),
             PlanThread("journal", 1, ("journaler",), None, "park"),

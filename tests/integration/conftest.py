@@ -14,7 +14,8 @@ import pytest
 
 import matchbox
 from matchbox.shm import segment
-from matchbox.tools.supervisor import kill_host, read_status
+from matchbox.tools.folder import read_status
+from matchbox.tools.supervisor import kill_host
 
 DEADLINE_S = 60.0
 
@@ -123,19 +124,27 @@ class ExchangeProcess:
         self.config.write_text(text + (DEPOSITS if funded else ""))
         self.process: subprocess.Popen[bytes] | None = None
 
-    def begin(self) -> None:
-        """Start it."""
+    def begin(self, *options: str, before: tuple[str, ...] = ()) -> None:
+        """Start it, with more options of `matchbox up`, and by a command `before` that runs it."""
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "matchbox.tools.cli", "up", str(self.config)],
+                [
+                    *before,
+                    sys.executable,
+                    "-m",
+                    "matchbox.tools.cli",
+                    "up",
+                    str(self.config),
+                    *options,
+                ],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             )
 
-    def up(self) -> "ExchangeProcess":
+    def up(self, *options: str, before: tuple[str, ...] = ()) -> "ExchangeProcess":
         """Start it and wait until it serves."""
-        self.begin()
+        self.begin(*options, before=before)
         wait_for(self._serves, "the exchange serves")
         return self
 

@@ -1,9 +1,12 @@
 """What a bot's author relies on: waits of three kinds, arrays, errors that say what is wrong."""
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ import pytest
 
 import matchbox
 from matchbox import COMMAND, EventKind
+from matchbox.shm.reasons import describe
 from tests.integration.conftest import ExchangeProcess, collect, wait_for
 
 Make = Callable[..., ExchangeProcess]
@@ -101,6 +105,151 @@ def test_asyncio_waits_without_holding_up_others(exchange_process: ExchangeProce
 
     kinds = asyncio.run(main())
     assert kinds == ["ACCEPTED", "ACCEPTED", "TRADE", "TRADE"]
+
+
+WAITING = """
+import asyncio, matchbox, os, signal, sys, threading
+session = matchbox.connect(sys.argv[1], account="alice", wait=sys.argv[2])
+market_data = session.market_data()
+
+async def in_asyncio():
+    return await session.reports_async()
+
+# Whenever it comes: before the wait, too.
+interrupt = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+try:
+    interrupt.start()
+    {wait}
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.parametrize("strategy", ["park", "spin"])
+@pytest.mark.parametrize(
+    "wait",
+    [
+        "session.reports(timeout=None)",
+        "list(session)",
+        "market_data.read(timeout=None)",
+        "asyncio.run(in_asyncio())",
+    ],
+)
+def test_ctrl_c_ends_a_wait_without_end(
+    exchange_process: ExchangeProcess, strategy: str, wait: str
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", WAITING.format(wait=wait), str(exchange_process.data), strategy],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as bot:
+        try:
+            assert bot.stdout is not None
+            wait_for(lambda: bot.poll() is not None, "the bot has ended")
+            assert bot.stdout.read() == "interrupted\n"
+        finally:
+            bot.kill()
+
+
+@pytest.mark.parametrize("strategy", ["park", "spin"])
+def test_a_cancelled_wait_in_asyncio_ends_its_thread_and_the_session_goes_on(
+    exchange_process: ExchangeProcess, strategy: str
+) -> None:
+    def waiting_threads() -> int:
+        return sum(thread.name.startswith("asyncio_") for thread in threading.enumerate())
+
+    async def main(session: matchbox.Session) -> None:
+        for wait in (session.reports_async, session.market_data().read_async):
+            threads = waiting_threads()
+            task = asyncio.create_task(wait())
+            while waiting_threads() == threads:
+                await asyncio.sleep(0.001)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    with exchange_process.connect(wait=strategy) as session:
+        runner = threading.Thread(target=asyncio.run, args=(main(session),), daemon=True)
+        runner.start()
+        runner.join(30)
+        assert not runner.is_alive()
+        assert collect(session, session.buy("BTC/USD", "0.0001", "1"))
+
+
+def test_sessions_that_come_and_go_leave_no_descriptors(exchange_process: ExchangeProcess) -> None:
+    exchange_process.connect().close()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(5):
+        session = exchange_process.connect()
+        market_data = session.market_data()
+        session.close()
+        assert len(market_data.read()) == 0
+        del session, market_data
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_name_that_is_taken_is_refused_once(exchange_process: ExchangeProcess) -> None:
+    with exchange_process.connect(name="mine"):
+        with pytest.raises(matchbox.SessionError) as refusal:
+            exchange_process.connect(name="mine")
+        text = describe(matchbox.Reason.ALREADY_EXISTS)
+        assert str(refusal.value) == f"{text}: name=mine, account=1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"account": "x" * 37}, "account must be up to 36"),
+        ({"account": 1}, "account must be a str"),
+        ({"name": "x" * 37}, "name must be up to 36"),
+        ({"name": "a b"}, "printable"),
+        ({"wait": "x"}, "wait must be one of park, spin"),
+        ({"capabilities": 1 << 40}, "capabilities is out of range"),
+        ({"capabilities": -1}, "capabilities is out of range"),
+        ({"capabilities": "all"}, "capabilities must be an integer"),
+        ({"timeout": -1}, "a time above 0"),
+        ({"timeout": None}, "a time above 0"),
+        ({"timeout": "a"}, "timeout must be"),
+        ({"timeout": float("nan")}, "timeout must be"),
+    ],
+)
+def test_connecting_with_a_bad_argument_attaches_nothing(
+    shared_exchange: ExchangeProcess, arguments: dict[str, object], text: str
+) -> None:
+    with pytest.raises(matchbox.BadArgument, match=text):
+        shared_exchange.connect(**arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("place", [None, "", 7, b"x", "a\0b", "no/such/folder"])
+def test_a_place_that_is_none_is_refused(
+    place: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(matchbox.BadArgument, match="data folder"):
+        matchbox.connect(place)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"maximum": -1}, "maximum is out of range"),
+        ({"maximum": 1.5}, "maximum must be an integer"),
+        ({"timeout": float("inf")}, "timeout must be"),
+        ({"timeout": float("nan")}, "timeout must be"),
+        ({"timeout": "a"}, "timeout must be"),
+    ],
+)
+def test_reading_with_a_bad_argument_is_refused(
+    shared_session: matchbox.Session, arguments: dict[str, object], text: str
+) -> None:
+    market_data = shared_session.market_data()
+    for read in (shared_session.reports, market_data.read):
+        with pytest.raises(matchbox.BadArgument, match=text):
+            read(**arguments)  # type: ignore[arg-type, operator]
+    for read_async in (shared_session.reports_async, market_data.read_async):
+        with pytest.raises(matchbox.BadArgument, match=text):
+            asyncio.run(read_async(**arguments))  # type: ignore[arg-type, operator]
 
 
 def test_iterating_ends_with_the_session(exchange_process: ExchangeProcess) -> None:
@@ -215,11 +364,16 @@ def _rings() -> list[object]:
 
 
 @pytest.fixture(scope="module")
-def shared_session(tmp_path_factory: pytest.TempPathFactory) -> object:
-    exchange = ExchangeProcess(tmp_path_factory.mktemp("sdk"), "sdk-arguments", "compact").up()
-    session = exchange.connect()
+def shared_exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExchangeProcess]:
+    instance = f"sdk-{os.getpid()}"
+    exchange = ExchangeProcess(tmp_path_factory.mktemp("sdk"), instance, "compact").up()
     try:
-        yield session
+        yield exchange
     finally:
-        session.close()
         exchange.end()
+
+
+@pytest.fixture(scope="module")
+def shared_session(shared_exchange: ExchangeProcess) -> Iterator[matchbox.Session]:
+    with shared_exchange.connect() as session:
+        yield session

@@ -321,6 +321,8 @@ WRONG = [
     ('"0.05"', '"0"', "market[1].tick_size", "is zero", "a decimal number above 0"),
     ('"0.05"', '"1e-5"', "market[1].tick_size", "is not a decimal number", "a decimal number"),
     ('"0.05"', '"-1"', "market[1].tick_size", "is not a decimal number", "a decimal number"),
+    ('"0.05"', '"٠.٠٥"', "market[1].tick_size", "is not a decimal number", "a decimal number"),
+    ('"0.05"', '"0\\n5"', "market[1].tick_size", 'is not a decimal number: "0\\n5"', "a decimal"),
     ('"0.05"', "[]", "market[1].tick_size", "is not a decimal number: []", "a decimal number"),
     (
         '"0.05"',
@@ -372,6 +374,7 @@ ADDED = [
         "log, ",
     ),
     ("[limits]\nmax_sessions = 0", 1, "limits.max_sessions", "is out of range: 0", "1 to 1024"),
+    ("[journal]\nfile_size = '٤GiB'", 1, "journal.file_size", 'is no size: "٤GiB"', "bytes, or"),
     ("[journal]\nfile_size = '4 GB'", 1, "journal.file_size", 'is no size: "4 GB"', "bytes, or"),
     ("[journal]\nfile_size = 9", 1, "journal.file_size", "is out of range: 9 bytes", "16MiB to"),
     (
@@ -381,6 +384,7 @@ ADDED = [
         "is too small for batch_records = 1048576: 67108864",
         "from 272629760 bytes on",
     ),
+    ('[rings]\n"log\\n" = 1024', 1, 'rings."log\\n"', "is no key", "log, "),
     ("[journals]\n", 0, "journals", "is no key of this table: did you mean journal?", "instance"),
     ("[[rings]]\n", 0, "rings", "is not a table", "[rings]"),
     ("[process]\n", 0, "process", "is not an array of tables", "[[process]]"),

@@ -431,7 +431,7 @@ def test_what_is_no_time_or_kind_is_refused_with_what_is_allowed() -> None:
         with pytest.raises(BadArgument, match="not a time.*allowed="):
             logview.parse_time(text)
     assert logview.parse_kind("new-order") == Kind.NEW_ORDER
-    with pytest.raises(BadArgument, match="kind=order, allowed=new_order"):
+    with pytest.raises(BadArgument, match="kind=order, allowed=new-order, "):
         logview.parse_kind("order")
 
 
@@ -493,11 +493,14 @@ def test_a_damaged_batch_is_an_error_after_what_was_before_it(journal: Path, log
     assert seen == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_journal_is_found_by_folder_data_folder_and_name(
+def test_a_journal_is_found_by_folder_data_folder_configuration_and_name(
     journal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert logview.find_journal(str(journal)) == journal
     assert logview.find_journal(str(journal.parent)) == journal
+    config = journal.parent / "exchange.toml"
+    config.write_text(f'instance = "demo"\ndata = "{journal.parent}"\n')
+    assert logview.find_journal(str(config)) == journal
     state = journal.parent / "state"
     (state / "matchbox" / "demo").mkdir(parents=True)
     (state / "matchbox" / "demo" / "journal").symlink_to(journal)

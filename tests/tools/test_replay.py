@@ -335,7 +335,16 @@ def test_the_command_refuses_what_does_not_go_together(
 ) -> None:
     assert run(monkeypatch, "replay", "demo", "--in-process", "--attach", "x") == 1
     assert run(monkeypatch, "replay", "demo", "--in-process", "--speed", "0") == 1
+    for speed in ("nan", "inf", "-1"):
+        assert run(monkeypatch, "replay", "demo", "--in-process", "--speed", speed) == 1
+    assert run(monkeypatch, "replay", "demo", "--attach", "x") == 1
     assert run(monkeypatch, "replay", "demo", "--market", "FLOW") == 1
     assert run(monkeypatch, "replay", "/nowhere/x", "--in-process") == 1
     errors = capsys.readouterr().err
-    assert "--attach" in errors and "speed=0" in errors and "/nowhere/x.ops.csv.gz" in errors
+    assert (
+        "--attach" in errors
+        and "speed=0" in errors
+        and "speed=nan" in errors
+        and "/nowhere/x.ops.csv.gz" in errors
+    )
+    assert "--attach needs --account" in errors

@@ -4,22 +4,27 @@ Recorded sets are used where they are: in $MATCHBOX_DATA, or in ../shared/data b
 """
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TOPOLOGIES = ("compact", "wide")
+# Whatever is installed, this checkout is tested.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 RECORDED = {"es-20231225": 6072, "bitstamp-btcusd-20150501": 574}
 
 
 def matchbox(*arguments: str) -> subprocess.CompletedProcess[str]:
     """`matchbox ARGUMENTS` as a process of its own."""
     command = [sys.executable, "-m", "matchbox.tools.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, env=ENVIRONMENT)
 
 
 def shared_memory() -> set[str]:
@@ -46,6 +51,65 @@ def test_a_recorded_flow_gives_the_fills_of_the_venue_on_an_exchange(
     result = matchbox("replay", str(folder / name), "--topology", topology)
     assert result.returncode == 0, result.stdout + result.stderr
     assert f"All {RECORDED[name]:,} fills are as expected." in result.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_replay_that_is_stopped_stops_its_exchange(number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "matchbox.tools.cli", "replay", "demo", "--speed", "0.001"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT
+    )
+    try:
+        own = f"matchbox-replay-{process.pid}-"
+        for _ in wait_until("its exchange has come up"):
+            if any(name.startswith(own) for name in shared_memory()):
+                break
+        hosts = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
+        process.send_signal(number)
+        assert process.wait(60) == 130
+        assert not any(name.startswith(own) for name in shared_memory())
+        assert hosts
+        assert not any(psutil.pid_exists(pid) for pid in hosts)
+    finally:
+        process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_start_in_the_background_that_is_stopped_leaves_nothing(
+    number: signal.Signals, tmp_path: Path, unique_name: Callable[[], str]
+) -> None:
+    text = (ROOT / "tools" / "demo.toml").read_text()
+    config, name = tmp_path / "demo.toml", unique_name()
+    config.write_text(text.replace('instance = "demo"', f'instance = "{name}"'))
+    command = [sys.executable, "-m", "matchbox.tools.cli", "up", str(config), "--detach"]
+    process = subprocess.Popen(
+        [*command, "--data", str(tmp_path / "data")],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+    )
+    try:
+        for _ in wait_until("the start has begun"):
+            if (tmp_path / "data" / "lock").exists():
+                break
+        started = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+        assert (process.returncode, said) == (1, f"Exchange {name} was stopped before it served.\n")
+        assert started
+        assert not any(child.is_running() for child in started)
+        assert not list(Path("/dev/shm").glob(f"matchbox-{name}-*"))
+    finally:
+        process.kill()
+
+
+def wait_until(what: str, seconds: float = 60.0) -> Iterator[None]:
+    """Turns of a loop that ends when something happens; fails if it does not."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        yield
+        time.sleep(0.005)
+    raise AssertionError(f"did not happen in {seconds} s: {what}")
 
 
 @pytest.fixture
