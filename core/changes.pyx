@@ -20,6 +20,7 @@ from matchbox.core.sequencer_state cimport (
     session_state,
 )
 from matchbox.core.timers cimport timers_add, timers_countdown, timers_pop, timers_pop_countdown
+from matchbox.core.validation cimport has_limit
 from matchbox.shm.records cimport *
 from matchbox.shm.ring cimport mb_store_release
 
@@ -170,6 +171,7 @@ cdef void _enter(sequencer* s, const mb_record* record, const mb_terms_record* t
     money.in_line = 0
     money.budget = record.order_type == MB_MARKET and (record.side == MB_BUY or record.flags & MB_QUOTE_AMOUNT != 0)
     money.timed = terms != NULL and terms.expire_ns != 0
+    money.market_order = not has_limit(record.order_type)
     ledger_hold(&s.books, money.pays, record.hold)
     _chain(s, &s.books.accounts[record.account], money, slot)
     if money.timed:
@@ -180,10 +182,14 @@ cdef void _enter(sequencer* s, const mb_record* record, const mb_terms_record* t
 cdef void _amend(sequencer* s, const mb_record* record) noexcept nogil:
     cdef live_order* order = orders_find(&s.orders, record.order_id)
     cdef order_money* money = money_of(s, order)
-    if record.price_ticks:
-        money.next_price = record.price_ticks
+    cdef int64_t total = money.next_total
     if record.quantity_lots:
-        money.next_total = record.quantity_lots + (order.cumulative_lots if record.flags & MB_TO_OPEN else 0)
+        total = record.quantity_lots + (order.cumulative_lots if record.flags & MB_TO_OPEN else 0)
+    # One that is too low will be refused, and changes nothing.
+    if record.quantity_lots == 0 or total > order.cumulative_lots:
+        money.next_total = total
+        if record.price_ticks:
+            money.next_price = record.price_ticks
     money.hold += record.hold
     money.amends += 1
     ledger_hold(&s.books, money.pays, record.hold)
@@ -197,15 +203,18 @@ cdef void _cancel(sequencer* s, const mb_record* record) noexcept nogil:
 
 
 cdef void _tick(sequencer* s, uint64_t now) noexcept nogil:
-    cdef uint32_t found = timers_pop_countdown(&s.due, now)
-    while found:
-        _cancel_account(s, found, 0, 0, MB_COUNTDOWN_ENDED)
-        found = timers_pop_countdown(&s.due, now)
-    found = timers_pop(&s.due, now)
-    while found:
+    """What is due acts in the order in which it was due; of the same moment, countdowns first."""
+    cdef uint32_t found
+    cdef uint64_t until
+    while now >= s.due.next_ns:
+        until = s.due.heap[1].due_ns if s.due.count and s.due.heap[1].due_ns < now else now
+        found = timers_pop_countdown(&s.due, until)
+        if found:
+            _cancel_account(s, found, 0, 0, MB_COUNTDOWN_ENDED)
+            continue
+        found = timers_pop(&s.due, now)
         s.money[found - 1].timed = 0
         _stand_in_line(s, &s.orders.slab[found - 1], MB_GTD_EXPIRED)
-        found = timers_pop(&s.due, now)
 
 
 # ---- money and rules -------------------------------------------------------------------------------------

@@ -133,7 +133,7 @@ cdef int64_t _market_hold(const market_state* market, const mb_new_order* order,
         return hold_of(rules, MB_SELL, bound, order.quantity_lots)
     whole = free // rules.lot_units
     if bound == 0:
-        return _least(whole, most) * rules.lot_units
+        return whole * rules.lot_units
     # ceil(amount / value of a lot at the bound): the most that can be needed.
     if mb_multiply(bound, rules.notional_units, &lots):
         lots = 1
@@ -238,7 +238,7 @@ cdef uint16_t _decide_amend(sequencer* s, const live_order* order, const market_
     cdef int64_t price = record.price_ticks if record.price_ticks else money.next_price
     cdef int64_t filled = order.cumulative_lots, open_lots = money.next_total - filled, then = open_lots
     cdef int64_t need, least, most, free = s.books.balances[money.pays].free
-    if money.budget:
+    if money.market_order:
         return MB_NONE  # it waits for its trigger, or is gone: the matcher says so
     if record.quantity_lots:
         then = record.quantity_lots - (0 if record.flags & MB_TO_OPEN else filled)
@@ -299,18 +299,28 @@ cdef uint16_t _decide_countdown(const sequencer* s, const session_state* session
 
 # ---- money -----------------------------------------------------------------------------------------------
 
-cdef uint16_t _decide_transfer_accounts(const sequencer* s, const session_state* session, mb_money_record* record) noexcept nogil:
-    cdef bint operates = session.capabilities & MB_CAN_OPERATE
-    if record.account == 0:
-        record.account = session.account
-    if not operates and not (_family(s, session.account, record.account)
-                             and _family(s, session.account, record.counter_account)):
-        return MB_ACCOUNT_NOT_PERMITTED
-    if ledger_account(&s.books, record.account) == NULL and not (operates and record.account == MB_FEE_ACCOUNT):
-        return MB_UNKNOWN_ACCOUNT
-    if ledger_account(&s.books, record.counter_account) == NULL and \
-            not (operates and record.counter_account == MB_FEE_ACCOUNT):
-        return MB_UNKNOWN_ACCOUNT
+cdef inline uint32_t _head(const sequencer* s, uint32_t account) noexcept nogil:
+    """The head of the account's family."""
+    cdef account_state* state = ledger_account(&s.books, account)
+    return account if state == NULL or state.parent == 0 else state.parent
+
+
+cdef uint16_t _decide_transfer_accounts(const sequencer* s, const session_state* session,
+                                        mb_money_record* record) noexcept nogil:
+    cdef uint16_t reason
+    if session.capabilities & MB_CAN_OPERATE:
+        if record.account == 0:
+            record.account = session.account
+        if (ledger_account(&s.books, record.account) == NULL and record.account != MB_FEE_ACCOUNT) or \
+                (ledger_account(&s.books, record.counter_account) == NULL
+                 and record.counter_account != MB_FEE_ACCOUNT):
+            return MB_UNKNOWN_ACCOUNT
+    else:
+        reason = _decide_account(s, session, <mb_record*>record)
+        if reason != MB_NONE:
+            return reason
+        if _head(s, record.account) != _head(s, record.counter_account):
+            return MB_ACCOUNT_NOT_PERMITTED
     return MB_ACCOUNT_NOT_PERMITTED if record.account == record.counter_account else MB_NONE
 
 
@@ -326,8 +336,8 @@ cdef uint16_t _decide_money_account(const sequencer* s, const session_state* ses
     return _decide_account(s, session, <mb_record*>record)
 
 
-cdef uint16_t _decide_withdrawal_end(const sequencer* s, mb_money_record* record) noexcept nogil:
-    """SETTLE_ and CANCEL_WITHDRAWAL: stamp what waits under the reference."""
+cdef uint16_t _decide_withdrawal_end(const sequencer* s, const mb_money_record* record) noexcept nogil:
+    """SETTLE_ and CANCEL_WITHDRAWAL: something of the account must wait under the reference."""
     cdef movement* waiting
     if record.asset or record.amount:
         return MB_BAD_FIELD
@@ -336,7 +346,6 @@ cdef uint16_t _decide_withdrawal_end(const sequencer* s, mb_money_record* record
     waiting = ledger_movement(&s.books, record.reference)
     if waiting == NULL or not waiting.waits or waiting.account != record.account:
         return MB_UNKNOWN_REFERENCE
-    record.asset, record.amount = waiting.asset, waiting.amount
     return MB_NONE
 
 
@@ -358,6 +367,7 @@ cdef uint16_t _decide_movement(sequencer* s, const mb_money_record* record) noex
 cdef uint16_t _decide_money_record(sequencer* s, const session_state* session, mb_money_record* record) noexcept nogil:
     cdef uint16_t reason
     cdef uint32_t receiver
+    cdef movement* waiting
     cdef bint operates = session.capabilities & MB_CAN_OPERATE
     if not session.capabilities & (MB_CAN_TRADE | MB_CAN_OPERATE):
         return MB_NOT_PERMITTED
@@ -385,6 +395,9 @@ cdef uint16_t _decide_money_record(sequencer* s, const session_state* session, m
         receiver = record.counter_account if record.kind == MB_TRANSFER else record.account
         if ledger_open(&s.books, receiver, record.asset) == NO_BALANCE:
             return MB_TOO_MANY_OBJECTS
+    elif record.kind != MB_REQUEST_WITHDRAWAL:
+        waiting = ledger_movement(&s.books, record.reference)
+        record.asset, record.amount = waiting.asset, waiting.amount
     return MB_NONE
 
 

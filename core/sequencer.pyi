@@ -1,9 +1,12 @@
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from matchbox.core.agent import Agent
 from matchbox.shm.ring import Ring
+
+OPEN_ORDER: np.dtype[Any]
 
 class Sequencer(Agent):
     replayed: int

@@ -228,8 +228,8 @@ cdef void _sequence_pair(sequencer* s, mb_terms_record* terms, mb_record* order,
     order.session = terms.session = number
     _decide_record(s, session, order, terms)
     terms.reject = order.reject
-    if terms.reject != MB_BAD_LEGS:
-        terms.account = order.account
+    if terms.account == 0 and terms.reject != MB_NOT_PERMITTED:
+        terms.account = session.account
     _conclude(s, <mb_record*>terms, NULL)
     _conclude(s, order, terms)
     s.filled += 2

@@ -84,7 +84,8 @@ ctypedef struct order_money:
     uint8_t budget          # `hold` is spent, and not a function of what is open
     uint8_t in_line         # its cancel stands in line
     uint8_t timed           # it is in the timers
-    uint8_t reserved[17]
+    uint8_t market_order    # or will be one when it is triggered: it cannot be amended
+    uint8_t reserved[16]
 
 ctypedef struct cancel_in_line:
     uint64_t order_id

@@ -29,7 +29,7 @@ from matchbox.core.loop import Bell, Loop
 from matchbox.core.matcher import MatcherAgent
 from matchbox.core.plan import OPERATOR_SLOT, Plan, PlanThread
 from matchbox.core.publisher import Publisher
-from matchbox.core.sequencer import Sequencer
+from matchbox.core.sequencer import OPEN_ORDER, Sequencer
 from matchbox.persistence.journal import Reader, Writer
 from matchbox.persistence.journaler import Journaler
 from matchbox.shm import segment
@@ -278,7 +278,7 @@ class Host:
         """The live orders of an account and a market (0: of all), oldest first."""
         loop, sequencer = self._sequencer()
         found = loop.call(partial(sequencer.open_orders, account, market), _CALL_TIMEOUT_S)
-        rows = [dict(zip(found.dtype.names, row, strict=True)) for row in found.tolist()]
+        rows = [dict(zip(OPEN_ORDER.names or (), row, strict=True)) for row in found.tolist()]
         for row in rows:
             row["client_order_id"] = row["client_order_id"].decode()
         return {"orders": rows}

@@ -18,9 +18,7 @@ from numpy.typing import NDArray
 
 from tests.simulation import commands
 from tests.simulation.commands import Choice, Drawn, Random
-from tests.simulation.world import SESSIONS, World, needs_ledger
-
-pytestmark = needs_ledger
+from tests.simulation.world import SESSIONS, World
 
 EXAMPLES, RULES = 60, 50  # of Hypothesis: some 250 commands each
 WORLDS, COMMANDS = 4, 3_000  # of long runs: how many, and how long each

@@ -20,9 +20,7 @@ from tests.core.exchange import Connection, Exchange, plan
 from tests.simulation import commands
 from tests.simulation.commands import Random
 from tests.simulation.test_auditor import Scribe
-from tests.simulation.world import MARKETS, MATCHERS, MAX_ORDERS, needs_ledger, same
-
-pytestmark = needs_ledger
+from tests.simulation.world import MARKETS, MATCHERS, MAX_ORDERS, same
 
 
 class Followers:

@@ -15,11 +15,9 @@ from collections import defaultdict
 from typing import Any
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
 from matchbox.core.instrument import market_record
-from matchbox.core.sequencer import Sequencer
 from matchbox.shm.errors import Detached
 from matchbox.shm.records import (
     COMMAND,
@@ -97,10 +95,6 @@ SESSIONS: dict[str, tuple[int, int, bool]] = {
     "reader": (5, 0, False),
 }
 START_NS = 20_000 * 86_400 * 10**9
-# Until the ledger and the matching of all order types are in one tree.
-needs_ledger = pytest.mark.skipif(
-    not hasattr(Sequencer, "balance"), reason="this engine has no ledger yet"
-)
 
 
 class World:
@@ -306,6 +300,7 @@ class World:
         self.failed = False
 
     def _compare_balances(self) -> None:
+        self.exchange.sequencer.check()
         for account in (*self.auditor.definitions.accounts, FEE_ACCOUNT):
             for asset in self.auditor.definitions.assets:
                 balance = self.auditor.ledger.balance(account, asset)

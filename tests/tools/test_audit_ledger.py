@@ -80,8 +80,17 @@ def test_a_rebate_comes_out_of_what_the_taker_pays(log: Log) -> None:
 
 
 def test_a_rebate_above_any_takers_rate_is_refused(log: Log) -> None:
+    log.rules(Kind.SET_FEES, tier=0, taker_fee_ppm=100)
+    log.rules(Kind.SET_FEES, tier=1, taker_fee_ppm=0)
     log.rules(Kind.SET_FEES, tier=0, maker_fee_ppm=-1, taker_fee_ppm=100)
     refused(log, Reason.BAD_RULE)  # tier 1 pays 0
+
+
+def test_a_tier_that_was_not_set_has_the_rates_of_the_one_below(log: Log) -> None:
+    log.rules(Kind.SET_FEES, tier=0, maker_fee_ppm=-1, taker_fee_ppm=100)
+    log.rules(Kind.SET_ACCOUNT, account=1, rules=Rule.TIER, tier=4)
+    log.order(1, "buy", 1, 50, maker_fee_ppm=-1, taker_fee_ppm=100)
+    assert log.differences == []
 
 
 def test_a_tier_by_volume_counts_the_days_before_today(log: Log) -> None:
@@ -99,6 +108,22 @@ def test_a_tier_by_volume_counts_the_days_before_today(log: Log) -> None:
     log.order(1, "buy", 1, 50, taker_fee_ppm=997)
     log.now += DAY
     log.order(1, "buy", 1, 50, taker_fee_ppm=1_000)
+    assert log.differences == []
+
+
+def test_volume_in_another_asset_is_counted_anew(log: Log) -> None:
+    log.rules(Kind.SET_FEES, tier=3, taker_fee_ppm=7)
+    log.rules(Kind.SET_TIER, tier=3, amount=500, asset=USD)
+    log.rules(Kind.SET_ACCOUNT, account=1, rules=Rule.TIER, tier=TIER_BY_VOLUME)
+    log.order(2, "sell", 5, 100)
+    log.order(1, "buy", 5, 100)
+    log.now += DAY
+    log.order(1, "buy", 1, 50, taker_fee_ppm=7)
+    log.rules(Kind.SET_TIER, tier=3, amount=500, asset=USD)
+    log.order(1, "buy", 1, 50, taker_fee_ppm=7)
+    log.rules(Kind.SET_TIER, tier=5, amount=1, asset=BTC)
+    log.rules(Kind.SET_TIER, tier=5, amount=0, asset=USD)
+    log.order(1, "buy", 1, 50)
     assert log.differences == []
 
 
@@ -147,9 +172,11 @@ def test_amends_under_way_count_as_done(log: Log) -> None:
 
 def test_fills_in_between_can_leave_an_amend_too_little(log: Log) -> None:
     order = log.order(1, "buy", 10, 100).record.sequence
+    log.money(Kind.REQUEST_WITHDRAWAL, account=1, asset=USD, amount=8_700, reference=b"out")
     log.order(2, "sell", 4, 100)
-    # 4 are filled, which is not settled: 10 are to be open, and 10 are held for.
-    step = log.amend(1, order, 0, 10, flags=Flag.TO_OPEN, hold=0, lag=2)
+    # 4 are filled, which is not settled. 10 are to be open: 1,000 could be needed more, 300 are
+    # free, and 400 would have been.
+    step = log.amend(1, order, 0, 10, flags=Flag.TO_OPEN, hold=300, lag=2)
     assert kinds(step) == ["REJECTED"]
     assert step.book[0].reason == Reason.HOLD_EXCEEDED
     assert log.differences == []

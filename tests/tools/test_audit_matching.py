@@ -149,7 +149,7 @@ def test_a_market_buy_has_a_bound_and_a_budget(log: Log) -> None:
     # 1,000 bips of protection: ceil(100 * 1.1) = 110; 8 * 110 = 880 are free.
     step = log.market(1, "buy", 8, 110, hold=880)
     assert kinds(step) == ["ACCEPTED", "TRADE", "EXPIRED"]
-    assert told(step)[0][2] == 0 and reason_of(log, step) == "NO_LIQUIDITY"
+    assert told(step)[0][2] == 110 and reason_of(log, step) == "NO_LIQUIDITY"
     assert log.settled_balance(1, 2) == (10_000 - 100 - 525, 0)
 
 
@@ -160,6 +160,20 @@ def test_a_budget_that_is_spent_expires_the_rest(log: Log) -> None:
     assert fills(step)[0][3] == 142  # floor(10,000 / 70)
     assert reason_of(log, step) == "BUDGET_SPENT"
     assert log.settled_balance(1, 2) == (60, 0)
+
+
+def test_what_a_market_order_holds_is_only_spent_until_it_ends(log: Log) -> None:
+    log.order(1, "sell", 2, 100)
+    log.order(2, "sell", 2, 100)
+    log.order(2, "sell", 2, 101)
+    # No last price: no bound, and all 10,000 are held. 2 prevented, 2 for 200, 1 for 101.
+    log.market(1, "buy", 5, 0, hold=10_000, self_trade=SelfTrade.DECREMENT)
+    # ACCEPTED and PREVENTED are settled, then the first fill.
+    log.command(Kind.SUBSCRIBE, account=1, lag=2, index=2)
+    assert log.balance(1, 2) == (0, 10_000)
+    log.command(Kind.SUBSCRIBE, account=1, lag=3, index=3)
+    assert log.balance(1, 2) == (0, 9_800)
+    assert log.settled_balance(1, 2) == (10_000 - 301, 0)
 
 
 def test_orders_by_quote_amount_spend_and_get_it(log: Log) -> None:
@@ -183,7 +197,7 @@ def test_orders_by_quote_amount_spend_and_get_it(log: Log) -> None:
     # floor(80 / 38) = 2 lots for 76; 4 are left to get.
     assert told(step)[1:] == [
         ("TRADE", log.sequence, 38, 2, 4),
-        ("EXPIRED", log.sequence, 0, 4, 0),
+        ("EXPIRED", log.sequence, 36, 4, 0),
     ]
 
 

@@ -441,7 +441,7 @@ class Book:
             Event(
                 sequence=self.sequence,
                 order_id=order.order_id,
-                price_ticks=order.price,
+                price_ticks=order.price or order.bound,
                 quantity_lots=quantity,
                 leaves_lots=order.leaves,
                 cumulative_lots=order.cumulative,
@@ -505,12 +505,11 @@ class Book:
 
     def _refuse(self, r: Record, reason: int) -> None:
         new = r.kind == Kind.NEW_ORDER
-        market = new and (r.order_type == OrderType.MARKET or becomes_market(r.order_type))
         self._event(
             Event(
                 sequence=self.sequence,
                 order_id=r.sequence if new else r.order_id,
-                price_ticks=0 if market else r.price_ticks,
+                price_ticks=r.price_ticks,
                 quantity_lots=r.quantity_lots,
                 account=r.account,
                 reason=reason,

@@ -290,6 +290,7 @@ def _money(a: "Auditor", r: Record, session: Session, market: Market) -> Decisio
         session=session.number,
         side=r.side,
         market_order=r.order_type not in LIMIT_TYPES,
+        budget=spends(r),
         by_quote=bool(r.flags & Flag.QUOTE_AMOUNT),
         price=price,
         leaves=r.quantity_lots,
@@ -303,6 +304,12 @@ def _money(a: "Auditor", r: Record, session: Session, market: Market) -> Decisio
         "taker_fee_ppm": taker,
     }
     return Decision(0, stamps, order)
+
+
+def spends(r: Record) -> bool:
+    """Does the order keep what is held for it until it ends, less what it spent?"""
+    by_quote = bool(r.flags & Flag.QUOTE_AMOUNT)
+    return r.order_type == OrderType.MARKET and (by_quote or r.side == Side.BUY)
 
 
 def bound(r: Record, market: Market) -> int | None:
@@ -418,9 +425,11 @@ def _amend(a: "Auditor", r: Record, session: Session) -> Decision:
         return found
     amend = Amend(r.price_ticks, r.quantity_lots, bool(r.flags & Flag.TO_OPEN), 0)
     if not order.market_order:
-        amend.extra = order.extra(amend)
-    if amend.extra > a.ledger.free(order.account, order.asset):
-        found.reject = Reason.INSUFFICIENT_BALANCE
+        free = a.ledger.free(order.account, order.asset)
+        least, most = order.more(amend)
+        if least > free:
+            found.reject = Reason.INSUFFICIENT_BALANCE
+        amend.extra = max(0, min(most, free))
     found.stamps |= {"hold": amend.extra, "side": order.side}
     found.amend = amend
     return found

@@ -14,16 +14,21 @@ MS = 1_000_000
 class Line:
     """Orders that are to be canceled, in their order, each with the reason.
 
-    An order stands here once, for the reason that came first.
+    An order stands here once, for the reason that came first, also while its cancel is under way.
     """
 
     waiting: deque[tuple[int, int]] = field(default_factory=deque)
+    seen: set[int] = field(default_factory=set)  # orders that stand, or stood, here
 
     def add(self, orders: Iterable[LiveOrder], reason: int) -> None:
-        inside = {order_id for order_id, _ in self.waiting}
         for order in orders:
-            if order.order_id not in inside:
+            if order.order_id not in self.seen:
+                self.seen.add(order.order_id)
                 self.waiting.append((order.order_id, int(reason)))
+
+    def next(self) -> tuple[int, int]:
+        """Take the first: order and reason."""
+        return self.waiting.popleft()
 
     def pass_over(self, live: Callable[[int], bool]) -> None:
         """Forget those at the front that have ended."""

@@ -37,7 +37,8 @@ class LiveOrder:
     market: Market
     session: int
     side: int
-    market_order: bool
+    market_order: bool  # or will be one when it is triggered
+    budget: bool  # a MARKET order that spends what is held for it until it ends
     by_quote: bool
     price: int
     leaves: int
@@ -45,6 +46,9 @@ class LiveOrder:
     client_order_id: bytes
     cumulative: int = 0
     amends: dict[int, Amend] = field(default_factory=dict)  # by their records
+    # While there are some: what they make of it, as it was when they were sequenced.
+    next_price: int = 0
+    next_total: int = 0
 
     @property
     def asset(self) -> int:
@@ -60,33 +64,39 @@ class LiveOrder:
     def needs(self) -> int:
         """What must be held for it, amends that are under way included."""
         extra = sum(amend.extra for amend in self.amends.values())
-        if self.by_quote:
-            # What is left to spend; a sell keeps its lots until it ends.
-            return self.leaves if self.side == Side.BUY else self.hold
-        if self.side == Side.BUY and not self.price:
-            return self.hold  # no bound: all that was free
+        if self.budget:
+            return self.hold
         return self.value(self.price, self.leaves) + extra
 
     def expected(self) -> tuple[int, int]:
         """Price and open quantity, amends that are under way counted as done."""
-        price, leaves = self.price, self.leaves
-        for amend in self.amends.values():
-            price, leaves = self.amended(amend, price, leaves)
-        return price, leaves
+        if not self.amends:
+            return self.price, self.leaves
+        return self.next_price, max(0, self.next_total - self.cumulative)
 
     def amended(self, amend: Amend, price: int, leaves: int) -> tuple[int, int]:
         """Price and open quantity after one more amend; one that is too low changes nothing."""
         if amend.quantity:
-            lots = amend.quantity - (0 if amend.to_open else self.cumulative)
-            if lots <= 0:
+            if self._too_low(amend):
                 return price, leaves
-            leaves = lots
+            leaves = amend.quantity - (0 if amend.to_open else self.cumulative)
         return amend.price or price, leaves
 
-    def extra(self, amend: Amend) -> int:
-        """What has to be held more for an amend."""
+    def more(self, amend: Amend) -> tuple[int, int]:
+        """What must be held more for an amend, and what could be needed after fills in between."""
         price, leaves = self.expected()
-        return max(0, self.value(*self.amended(amend, price, leaves)) - self.value(price, leaves))
+        new_price, lots = self.amended(amend, price, leaves)
+        if amend.quantity and self._too_low(amend):
+            return 0, 0
+        least = self.value(new_price, lots) - self.value(price, leaves)
+        if amend.quantity and amend.to_open:
+            most = self.value(new_price, lots)
+        else:
+            most = self.value(new_price, max(0, lots - leaves))
+        return least, max(least, most)
+
+    def _too_low(self, amend: Amend) -> bool:
+        return amend.quantity - (0 if amend.to_open else self.cumulative) <= 0
 
 
 @dataclass
@@ -183,6 +193,8 @@ class Ledger:
         self._hold(order.account, order.asset, order.hold)
 
     def add_amend(self, order: LiveOrder, sequence: int, amend: Amend) -> None:
+        price, lots = order.amended(amend, *order.expected())
+        order.next_price, order.next_total = price, lots + order.cumulative
         order.amends[sequence] = amend
         order.hold += amend.extra
         self._hold(order.account, order.asset, amend.extra)
@@ -221,6 +233,7 @@ class Ledger:
             (event.maker_order_id, event.maker_leaves_lots),
         ):
             self.orders[order_id].leaves = leaves
+            self.orders[order_id].next_total -= event.quantity_lots
             self.trim(self.orders[order_id])
 
     def trim(self, order: LiveOrder) -> None:

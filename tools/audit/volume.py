@@ -15,15 +15,21 @@ class Rates:
 
     maker: list[int] = field(default_factory=lambda: [0] * FEE_TIERS)
     taker: list[int] = field(default_factory=lambda: [0] * FEE_TIERS)
+    given: set[int] = field(default_factory=set)  # the tiers that were set
 
     def allows(self, tier: int, maker: int, taker: int) -> bool:
         """Would every tier's rebate be covered by every tier's taker rate?"""
-        makers, takers = list(self.maker), list(self.taker)
-        makers[tier], takers[tier] = maker, taker
-        return -min(makers) <= min(takers)
+        then = Rates(list(self.maker), list(self.taker), set(self.given))
+        then.set(tier, maker, taker)
+        return -min(then.maker) <= min(then.taker)
 
     def set(self, tier: int, maker: int, taker: int) -> None:
-        self.maker[tier], self.taker[tier] = maker, taker
+        """Of this tier, and of those above it up to the next that was set."""
+        self.given.add(tier)
+        for each in range(tier, FEE_TIERS):
+            if each > tier and each in self.given:
+                break
+            self.maker[each], self.taker[each] = maker, taker
 
 
 @dataclass
@@ -47,10 +53,14 @@ class Fees:
 
     def set_tier(self, tier: int, volume: int, asset: int) -> None:
         self.tier_volume[tier] = volume
+        if asset != self.tier_asset:
+            self.traded.clear()
         self.tier_asset = asset
 
     def count(self, account: int, asset: int, timestamp_ns: int, value: int) -> None:
-        """Add a fill, on the day of the record that caused it."""
+        """Add a fill, on the day of the record that caused it, if volume goes by this asset."""
+        if asset != self.tier_asset:
+            return
         key = account, asset, timestamp_ns // DAY_NS
         self.traded[key] = self.traded.get(key, 0) + value
 
