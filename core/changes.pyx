@@ -1,6 +1,6 @@
-"""Changes. A record that was accepted here does all of its effect on accounts and orders at once; what follows for other
-orders (mass cancels, kill switches, expiries, the end of a session) is put in line, oldest order first, and logged by the
-exchange itself, a cancel for each, before any client's command.
+"""Changes. A record that was accepted has all of its effect on accounts and orders at once; what follows for other
+orders (mass cancels, kill switches, expiries, the end of a session) is put in line, oldest order first, and logged by
+the exchange itself, a cancel for each, before any client's command.
 
 The line is part of the state: a ring of order ids, each order in it once at most (`in_line`), so it has room for all.
 """
@@ -11,7 +11,7 @@ from libc.string cimport memcpy
 from matchbox.core.bits cimport mb_clear_record
 from matchbox.core.instrument cimport instrument_apply_rules, instrument_from_record
 from matchbox.core.ledger cimport (
-    account_state, balance, fees_set, ledger_account, ledger_add_movement, ledger_find, ledger_hold, ledger_movement,
+    account_state, balance, fees_set, ledger_add_movement, ledger_find, ledger_hold, ledger_movement,
     ledger_open, movement,
 )
 from matchbox.core.orders cimport live_order, orders_add, orders_find
@@ -49,7 +49,8 @@ cdef live_order* next_in_line(sequencer* s, uint16_t* reason) noexcept nogil:
     return NULL
 
 
-cdef void _cancel_account(sequencer* s, uint32_t account, uint32_t market, uint8_t side, uint16_t reason) noexcept nogil:
+cdef void _cancel_account(sequencer* s, uint32_t account, uint32_t market, uint8_t side,
+                          uint16_t reason) noexcept nogil:
     """All orders of an account, or those of one market, or side."""
     cdef uint32_t at = s.books.accounts[account].first_order
     cdef live_order* order
@@ -351,7 +352,8 @@ cdef void _balance(const sequencer* s, const mb_money_record* record, uint32_t a
     event.cumulative_lots = change
 
 
-cdef uint32_t balance_events(const sequencer* s, const mb_record* record, mb_event* first, mb_event* second) noexcept nogil:
+cdef uint32_t balance_events(const sequencer* s, const mb_record* record, mb_event* first,
+                             mb_event* second) noexcept nogil:
     cdef const mb_money_record* money = <const mb_money_record*>record
     cdef int64_t change = money.amount
     if record.kind == MB_TRANSFER:

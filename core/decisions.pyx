@@ -1,16 +1,17 @@
-"""Decisions. docs/trading-rules.md has the checks and their order; a command with several faults is refused for the first.
+"""Decisions. docs/trading-rules.md has the checks and their order: a command with several faults is refused for the
+first of them.
 
 Nothing here changes the state, but for opening balances that stay at 0: a refused command leaves no trace in it.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memset
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.string cimport memcmp
 from matchbox.core.bits cimport mb_multiply
 from matchbox.core.instrument cimport (
     instrument, instrument_check, instrument_check_rules, instrument_check_scales,
 )
 from matchbox.core.ledger cimport (
-    INT64_MAX, NO_BALANCE, account_state, fee_rates, fee_table, fees_allowed, hold_of, ledger_account, ledger_find,
+    NO_BALANCE, account_state, fee_rates, fee_table, fees_allowed, hold_of, ledger_account,
     ledger_free, ledger_movement, ledger_open, ledger_rates, movement,
 )
 from matchbox.core.orders cimport live_order, orders_find, orders_find_client
@@ -324,7 +325,8 @@ cdef uint16_t _decide_transfer_accounts(const sequencer* s, const session_state*
     return MB_ACCOUNT_NOT_PERMITTED if record.account == record.counter_account else MB_NONE
 
 
-cdef uint16_t _decide_money_account(const sequencer* s, const session_state* session, mb_money_record* record) noexcept nogil:
+cdef uint16_t _decide_money_account(const sequencer* s, const session_state* session,
+                                    mb_money_record* record) noexcept nogil:
     if record.kind == MB_TRANSFER:
         return _decide_transfer_accounts(s, session, record)
     if session.capabilities & MB_CAN_OPERATE:
@@ -538,9 +540,9 @@ cdef uint16_t _decide_operation(sequencer* s, const session_state* session, mb_r
 cdef inline bint _same_place(const session_state* session, const mb_terms_record* terms,
                              const mb_record* order) noexcept nogil:
     """Are the terms for the account and the market of the order? Account 0 is the session's own in both."""
-    return (terms.account if terms.account else session.account) == (order.account if order.account
-                                                                      else session.account) \
-        and terms.market == order.market
+    cdef uint32_t of_terms = terms.account if terms.account else session.account
+    cdef uint32_t of_order = order.account if order.account else session.account
+    return of_terms == of_order and terms.market == order.market
 
 
 cdef uint16_t decide(sequencer* s, const session_state* session, mb_record* record,

@@ -38,7 +38,8 @@ cdef int ledger_create(ledger* l, uint32_t max_accounts, uint16_t max_assets, ui
     l.max_accounts, l.max_assets, l.max_balances = max_accounts, max_assets, max_balances
     l.max_movements, l.max_volumes = max_movements, max_accounts
     l.balance_mask = places - 1
-    l.arena_bytes = ((places + 1) * sizeof(balance) + (<size_t>max_accounts + 1) * (sizeof(account_state) + sizeof(volume_row))
+    l.arena_bytes = ((places + 1) * sizeof(balance)
+                     + (<size_t>max_accounts + 1) * (sizeof(account_state) + sizeof(volume_row))
                      + (<size_t>max_assets + 1) * (sizeof(int64_t) + 1) + 64)
     l.arena = arena_map(l.arena_bytes)
     at = <char*>l.arena

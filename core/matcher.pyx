@@ -369,7 +369,7 @@ cdef class Matcher:
     """Books without processes: commands in, events out, whole arrays at a time.
 
     `markets` are MARKET_RECORDs (see core.instrument.market_record). max_specials: how many orders of a market can be
-    icebergs or wait for a trigger at a time (by default a 16th of them, 64 at least). check_holds: refuse amends that their
+    icebergs or wait for a trigger at a time (by default a 16th, 64 at least). check_holds: refuse amends that their
     `hold` does not cover, as the live matcher does. One thread at a time.
     """
 

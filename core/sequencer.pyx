@@ -15,8 +15,8 @@ Invariants:
     - A command is given back to its ring only after its record is published.
     - Nothing here waits: a full log or ledger ring ends the round early and the next goes on.
     - What the log says of a session, an order or a market is state; which memory slot carries a session is not.
-    - decide() reads only state and the record, so a replay decides the same; replay() checks that it does, stamps included.
-    - What the exchange itself has to do (what is due, cancels that stand in line) is logged before any client's command.
+    - decide() reads only state and the record, so a replay decides the same; replay() checks that, stamps included.
+    - What the exchange itself has to do (what is due, cancels in line) is logged before any client's command.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -37,7 +37,7 @@ from matchbox.core.ledger cimport (
 from matchbox.core.orders cimport live_order, orders_allocate, orders_find, orders_free
 from matchbox.core.sequencer_state cimport (
     MAX_COUNTDOWNS, MAX_SOURCES, NO_SOURCE, REPLAYING, RUNNING, SLOT_FREE, SLOT_LIVE, SLOT_OPEN, STOPPED,
-    cancel_in_line, market_state, money_of, order_money, sequencer, session_slot, session_state,
+    cancel_in_line, market_state, order_money, sequencer, session_slot, session_state,
 )
 from matchbox.core.arena cimport arena_map, arena_unmap
 from matchbox.core.settlement cimport settle_event
@@ -491,7 +491,7 @@ cdef class Sequencer(Agent):
     ledger         event ring of source 0
     events         the matchers' event rings; this agent is gating reader `reader_index` of each
     slots          sessions that can be attached at once
-    max_*          sizes of the tables, fixed at start (max_balances: accounts times assets that they have; 0: four each)
+    max_*          sizes of the tables, fixed at start (max_balances: of all accounts; 0: four each)
     seed           of hashes of client order ids (speed only)
     manual_clock   stamp `clock_ns` instead of the real time (tests)
 

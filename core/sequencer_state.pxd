@@ -63,7 +63,7 @@ ctypedef struct market_state:
     instrument definition
     fee_table fees
     int64_t last_price      # of the last settled trade, or the reference price; 0 = none
-    uint64_t reference_sequence # SET_MARKET that gave a reference price: trades of records before it are older
+    uint64_t reference_sequence     # SET_MARKET that gave a reference price: trades of records before it are older
     uint32_t live_orders
     uint32_t fee_base       # balances of the fee account
     uint32_t fee_quote

@@ -4,13 +4,14 @@
     budget           hold = the budget, or the base held for a quote amount, less what was spent of it
     ended            nothing
 
-A fill moves: quote from the buyer's held to the seller's free, base the other way, fees to the fee account, a rebate from the
-taker's fee to the maker. Fees are in the event; that they are no more than what is received is the matcher's rule.
+A fill moves: quote from the buyer's held to the seller's free, base the other way, fees to the fee account, a rebate
+from the taker's fee to the maker. Fees are in the event; that they are no more than what is received is the matcher's
+rule.
 Invariants: supply never changes here; `hold` never goes below 0.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from matchbox.core.ledger cimport balance, hold_of, ledger_add_volume, ledger_hold
+from libc.stdint cimport int64_t, uint32_t
+from matchbox.core.ledger cimport hold_of, ledger_add_volume, ledger_hold
 from matchbox.core.orders cimport live_order, orders_find, orders_remove
 from matchbox.core.sequencer_state cimport market_state, money_of, order_money, sequencer
 from matchbox.core.timers cimport timers_remove

@@ -236,6 +236,9 @@ class World:
         while done < len(log):
             done += again.sequencer.replay(log[done:])
             again.settle()
+        # While it replays it settles when told to, and matchers wait for room until then.
+        while again.sequencer.settle():
+            again.settle()
         assert again.log.tobytes() == log.tobytes()
         assert again.state_hash() == self.exchange.state_hash()
 
