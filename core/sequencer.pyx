@@ -776,7 +776,7 @@ cdef class Sequencer(Agent):
         return self.state.books.supply[asset] if asset <= self.state.books.max_assets else 0
 
     def open_orders(self, uint32_t account=0, uint32_t market=0):
-        """The live orders as far as they are settled, oldest first: OPEN_ORDER array. 0: of all accounts, or markets."""
+        """The live orders as far as settled, oldest first: OPEN_ORDER array. 0: of all accounts, or of all markets."""
         cdef sequencer* s = &self.state
         cdef live_order* order
         found = []
