@@ -181,6 +181,12 @@ class Connection:
         found = ((self.asset(number), free, held) for number, free, held in answer["balances"])
         return {a.name: (a.amount(free), a.amount(held)) for a, free, held in found}
 
+    def balance_units(self, account: int) -> tuple[dict[int, tuple[int, int]], int]:
+        """Free and held, in units, by the asset's number; and the sequence they are settled to."""
+        answer = self._control.document(RequestKind.BALANCES, number=account)
+        found = {number: (free, held) for number, free, held in answer["balances"]}
+        return found, int(answer["settled"])
+
     def orders(self, account: int, market: int) -> list[dict[str, Any]]:
         """The live orders of an account (0: of all) in a market (0: in all)."""
         answer = self._control.document(RequestKind.ORDERS, number=account, market=market)

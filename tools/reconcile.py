@@ -5,7 +5,8 @@
     recompute  the outcome of a journal
     table      the outcome for people; as_dict() for machines
 
-The exchange is not asked and not disturbed: what is read is the journal, as it stands on the disk.
+What is read is the journal, as it stands on the disk. If the exchange runs and is at rest, it is
+asked for its balances as well.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matchbox.persistence.journal import Reader
+from matchbox.shm.connect import look
+from matchbox.shm.errors import MatchboxError
+from matchbox.shm.records import FEE_ACCOUNT
 from matchbox.tools.audit import invariants
 from matchbox.tools.audit.exchange import Auditor
 from matchbox.tools.logview import find_journal
@@ -63,16 +67,29 @@ class Outcome:
         return not self.differences and not any(row.difference for row in self.rows)
 
 
-def engine_balances(data: Path) -> Balances | None:
-    """What the running engine of a data folder has for balances; None if there is nobody to ask."""
-    return None
+def engine_balances(data: Path, sequence: int) -> Balances | None:
+    """What the running engine of a data folder has for balances, if it is done with the log up to
+    `sequence` and no further; None if there is nobody to ask, or it trades on.
+    """
+    found: Balances = {}
+    try:
+        engine = look(data)
+        for account in (*(account["number"] for account in engine.accounts()), FEE_ACCOUNT):
+            balances, settled = engine.balance_units(account)
+            if settled != sequence:
+                return None
+            found |= {(account, asset): amounts for asset, amounts in balances.items()}
+        engine.close()
+    except MatchboxError:
+        return None
+    return found
 
 
 def recompute(
     place: str,
     *,
     progress: Callable[[int], object] = lambda records: None,
-    ask: Callable[[Path], Balances | None] = engine_balances,
+    ask: Callable[[Path, int], Balances | None] = engine_balances,
 ) -> Outcome:
     """Recompute the exchange of a journal from its first record on.
 
@@ -94,7 +111,7 @@ def recompute(
     outcome.differences += map(str, auditor.differences)
     outcome.differences += [lost] if lost else []
     outcome.differences += invariants.broken(auditor)
-    engine = ask(folder.parent)
+    engine = ask(folder.parent, auditor.sequence)
     if engine is not None:
         outcome.compared = True
         outcome.differences += compare(auditor, engine)

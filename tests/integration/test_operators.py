@@ -14,6 +14,7 @@ import pytest
 
 import matchbox
 from matchbox import EventKind, Reason
+from matchbox.tools.reconcile import recompute
 from tests.integration.conftest import ExchangeProcess, collect, wait_for
 
 USD, BTC = 1, 2  # numbers of the assets
@@ -326,3 +327,22 @@ def test_orders_by_the_array_have_terms_and_modes(funded: ExchangeProcess) -> No
             reports.extend(session.reports(timeout=10))
         assert told(reports) == ["ACCEPTED", "EXPIRED", "EXPIRED"]
         assert session.book("BTC/USD").best() == (10000, 100, 0, 0)
+
+
+def test_a_running_exchange_at_rest_agrees_with_its_recomputed_journal(
+    funded: ExchangeProcess,
+) -> None:
+    good(funded, "fees", "set", "EXCHANGE", "0", "--maker", "-100", "--taker", "1000")
+    with funded.connect("alice") as session, funded.connect("bob") as other:
+        collect(session, session.sell("BTC/USD", "1", "100"))
+        collect(other, other.buy("BTC/USD", "0.3", "100"))
+    funded_data = str(funded.data)
+
+    def compared() -> bool:
+        outcome = recompute(funded_data)
+        assert outcome.differences == []
+        return outcome.compared
+
+    wait_for(compared, "the journal is as far as the engine")
+    funded.down()
+    assert recompute(funded_data).good

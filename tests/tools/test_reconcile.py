@@ -87,9 +87,9 @@ def test_what_cannot_be_recomputed_ends_it(log: Log, tmp_path: Path) -> None:
 def test_other_balances_of_the_engine_are_named(log: Log, tmp_path: Path) -> None:
     mine = {key: (b.free, b.held) for key, b in log.auditor.ledger.balances.items()}
     place = str(journal(log, tmp_path))
-    assert reconcile.recompute(place, ask=lambda data: mine).good
+    assert reconcile.recompute(place, ask=lambda data, sequence: mine).good
     mine[1, BTC] = (1, 5)
-    outcome = reconcile.recompute(place, ask=lambda data: mine)
+    outcome = reconcile.recompute(place, ask=lambda data, sequence: mine)
     assert outcome.compared and not outcome.good
     assert "account 1, asset 1: recomputed free=9995 held=5, the engine has free=1 held=5" in (
         outcome.differences
