@@ -3,7 +3,7 @@
 Segments by part, and who reads what:
 
     log              the sequencer writes; readers: matcher k is k, the publisher, the journaler
-    ledger           events of the sequencer (refusals); reader: the publisher
+    ledger           events of the sequencer (refusals, balances); reader: the publisher
     events-K         events of matcher k; readers: the sequencer is 0, the publisher is 1
     market-data      lossy; the publisher writes
     depth-MARKET     one a market; the publisher writes
