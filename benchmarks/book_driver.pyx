@@ -68,6 +68,8 @@ cdef enum:
     AHEAD_BUCKET = 12
     AHEAD_ORDER = 8
     AHEAD_LINKS = 4
+    # A smaller book stays in the near caches, where fetching ahead costs more than it saves.
+    AHEAD_FROM_ORDERS = 8192
 
 
 cdef inline int64_t _quantity(const flow_record* r) noexcept nogil:
@@ -168,7 +170,8 @@ cdef class Player:
         with nogil:
             before = bench_clock_ns()
             while r < near_end:
-                _ahead(&self.b, r)
+                if self.b.count >= AHEAD_FROM_ORDERS:
+                    _ahead(&self.b, r)
                 _apply(&self.b, &self.t, r)
                 r += 1
             while r < end:

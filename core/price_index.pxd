@@ -16,8 +16,9 @@ will not need on the book.
     node     0 child[16] of 4 bytes                                           64 bytes, a cache line
     meta     0 prefix  8 parent  12 bitmap  14 position  15 shift             16 bytes, beside each node
 
-    child    0 = none, a level's number, or PRICE_NODE | shift << 25 | a node's number: a descent reads one cache
-             line a step and never a node's meta
+    child    0 = none; of a level 2 * its number; of a node its offset in bytes | its shift | 1. So a descent reads one
+             cache line a step, never a node's meta, and what a step waits for is one shift, one mask and one load: the
+             shift of (2 * key) takes the low six bits of the child as they are
 
 Invariants: every node has two children or more; `bitmap` says which; the children of a node share all
 bits of the key above its shift + 4 (its prefix); best[side] is the level with the smallest key, 0 if none.
@@ -30,8 +31,8 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from matchbox.core.bits cimport mb_highest_bit, mb_likely, mb_lowest_bit, mb_unlikely
 
 cdef enum:
-    # Numbers of nodes and levels have 27 bits, since four of a child's 32 hold the shift and one the tag.
-    PRICE_INDEX_MAX_LEVELS = (1 << 27) - 2
+    # Numbers of nodes and levels have 26 bits, since six of a child's 32 hold the shift and the tag.
+    PRICE_INDEX_MAX_LEVELS = (1 << 26) - 2
     BID = 0
     ASK = 1
     PRICE_SIDES = 6
@@ -76,12 +77,8 @@ cdef int price_index_validate(const price_index* index) noexcept nogil
 cdef extern from * nogil:
     """
     #define PRICE_KEY_MASK ((UINT64_C(1) << 40) - 1)
-    #define PRICE_NODE UINT32_C(0x80000000)
-    #define PRICE_NODE_NUMBER UINT32_C(0x7ffffff)
     """
     const uint64_t PRICE_KEY_MASK
-    const uint32_t PRICE_NODE
-    const uint32_t PRICE_NODE_NUMBER
 
 
 cdef inline uint64_t price_key(uint32_t side, int64_t price) noexcept nogil:
@@ -99,12 +96,37 @@ cdef inline uint32_t price_index_best(const price_index* index, uint32_t side) n
     return index.best[side]
 
 
+cdef inline bint _is_node(uint32_t child) noexcept nogil:
+    return child & 1
+
+
+cdef inline uint32_t _node(uint32_t child) noexcept nogil:
+    """The number of a child that is a node."""
+    return child >> 6
+
+
+cdef inline uint32_t _level(uint32_t child) noexcept nogil:
+    """The number of a child that is a level, or none."""
+    return child >> 1
+
+
+cdef inline uint32_t _child_of_node(uint32_t node, uint32_t shift) noexcept nogil:
+    return node << 6 | shift | 1
+
+
+cdef inline uint32_t _child_of_level(uint32_t level) noexcept nogil:
+    return level << 1
+
+
 cdef inline uint32_t _descend(const price_index* index, uint32_t child, uint64_t key, uint32_t* node) noexcept nogil:
     """Follow `key` from `child` to a level (which may have another key) or to 0; `node` is the last node passed."""
-    while child & PRICE_NODE:
-        node[0] = child & PRICE_NODE_NUMBER
-        child = index.nodes[node[0]].child[(key >> ((child >> 25) & 0x3C)) & 15]
-    return child
+    cdef uint32_t last = 0
+    key *= 2
+    while _is_node(child):
+        last = child
+        child = index.nodes[_node(child)].child[(key >> (child & 63)) & 15]
+    node[0] = _node(last)
+    return _level(child)
 
 
 cdef inline uint32_t price_index_find(const price_index* index, uint32_t side, int64_t price) noexcept nogil:
@@ -118,10 +140,10 @@ cdef inline uint32_t price_index_find(const price_index* index, uint32_t side, i
 cdef inline uint32_t _lowest(const price_index* index, uint32_t child) noexcept nogil:
     """The level with the smallest key at or below `child`."""
     cdef uint32_t node
-    while child & PRICE_NODE:
-        node = child & PRICE_NODE_NUMBER
+    while _is_node(child):
+        node = _node(child)
         child = index.nodes[node].child[mb_lowest_bit(index.metas[node].bitmap)]
-    return child
+    return _level(child)
 
 
 cdef inline void _place(price_index* index, uint32_t side, uint32_t parent, uint32_t position,
@@ -131,29 +153,29 @@ cdef inline void _place(price_index* index, uint32_t side, uint32_t parent, uint
         index.nodes[parent].child[position] = child
     else:
         index.root[side] = child
-    if child & PRICE_NODE:
-        index.metas[child & PRICE_NODE_NUMBER].parent = parent
-        index.metas[child & PRICE_NODE_NUMBER].position = <uint8_t>position
+    if _is_node(child):
+        index.metas[_node(child)].parent = parent
+        index.metas[_node(child)].position = <uint8_t>position
     else:
-        index.levels[child].parent = parent
+        index.levels[_level(child)].parent = parent
 
 
-cdef inline void _split(price_index* index, uint32_t side, uint32_t level, uint32_t node, uint32_t child,
+cdef inline void _split(price_index* index, uint32_t side, uint32_t level, uint32_t node, uint32_t reached,
                         uint64_t other) noexcept nogil:
     """Put `level` into the tree where its key parts from `other`, the key or prefix that the descent ended at.
 
-    `child` is the level it ended at, below `node`, or 0. The new node goes where the first differing four
-    bits are: above `child`, or above the highest node on the way whose shift is below theirs.
+    `reached` is the level it ended at, below `node`, or 0. The new node goes where the first differing four
+    bits are: above `reached`, or above the highest node on the way whose shift is below theirs.
     """
     cdef uint64_t key = index.levels[level].key
     cdef uint32_t shift = mb_highest_bit(key ^ other) & 0x3C
-    cdef uint32_t parent = node, position, added
+    cdef uint32_t parent = node, child = _child_of_level(reached), position, added
     cdef price_meta* meta
-    if child == 0 or (node and index.metas[node].shift < shift):
+    if reached == 0 or (node and index.metas[node].shift < shift):
         # No node on the way has this very shift: there the descent followed the key's own bits.
         while index.metas[node].parent and index.metas[index.metas[node].parent].shift < shift:
             node = index.metas[node].parent
-        child = PRICE_NODE | <uint32_t>index.metas[node].shift << 25 | node
+        child = _child_of_node(node, index.metas[node].shift)
         parent = index.metas[node].parent
     position = (key >> index.metas[parent].shift) & 15
     added = index.free_node
@@ -162,8 +184,8 @@ cdef inline void _split(price_index* index, uint32_t side, uint32_t level, uint3
     meta.prefix = key >> shift >> 4 << shift << 4
     meta.shift = <uint8_t>shift
     meta.bitmap = <uint16_t>(1 << ((key >> shift) & 15) | 1 << ((other >> shift) & 15))
-    _place(index, side, parent, position, PRICE_NODE | shift << 25 | added)
-    _place(index, side, added, (key >> shift) & 15, level)
+    _place(index, side, parent, position, _child_of_node(added, shift))
+    _place(index, side, added, (key >> shift) & 15, _child_of_level(level))
     _place(index, side, added, (other >> shift) & 15, child)
 
 
@@ -174,11 +196,11 @@ cdef inline uint32_t price_index_insert(price_index* index, uint32_t side, int64
     """
     cdef uint64_t key = price_key(side, price), prefix
     cdef uint32_t node = 0, level, position
-    cdef uint32_t child = _descend(index, index.root[side], key, &node)
+    cdef uint32_t reached = _descend(index, index.root[side], key, &node)
     cdef price_level* made
     cdef price_meta* meta
-    if index.levels[child].key == key:
-        return child
+    if index.levels[reached].key == key:
+        return reached
     level = index.free_level
     made = &index.levels[level]
     index.free_level = made.first
@@ -193,16 +215,16 @@ cdef inline uint32_t price_index_insert(price_index* index, uint32_t side, int64
     meta = &index.metas[node]
     prefix = key >> meta.shift >> 4 << meta.shift << 4
     if mb_unlikely(index.root[side] == 0):
-        index.root[side] = level
+        index.root[side] = _child_of_level(level)
         made.parent = 0
-    elif child == 0 and prefix == meta.prefix:
+    elif reached == 0 and prefix == meta.prefix:
         # The usual case of a dense book: an empty place in a node.
         position = (key >> meta.shift) & 15
-        index.nodes[node].child[position] = level
+        index.nodes[node].child[position] = _child_of_level(level)
         meta.bitmap |= <uint16_t>(1 << position)
         made.parent = node
     else:
-        _split(index, side, level, node, child, index.levels[child].key if child else meta.prefix)
+        _split(index, side, level, node, reached, index.levels[reached].key if reached else meta.prefix)
     return level
 
 
@@ -251,8 +273,8 @@ cdef inline uint32_t price_index_after(const price_index* index, uint32_t side, 
     """The best level of a side that is worse than `price`, or 0; `price` itself need not have a level."""
     cdef uint64_t key = price_key(side, price)
     cdef uint32_t child = index.root[side], node, bits, position, beyond = 0
-    while child & PRICE_NODE:
-        node = child & PRICE_NODE_NUMBER
+    while _is_node(child):
+        node = _node(child)
         if key >> index.metas[node].shift >> 4 << index.metas[node].shift << 4 != index.metas[node].prefix:
             # All keys below this node are on the same side of `key`.
             return _lowest(index, child if index.metas[node].prefix > key else beyond)
@@ -261,4 +283,4 @@ cdef inline uint32_t price_index_after(const price_index* index, uint32_t side, 
         if bits:
             beyond = index.nodes[node].child[mb_lowest_bit(bits)]
         child = index.nodes[node].child[position]
-    return child if child and index.levels[child].key > key else _lowest(index, beyond)
+    return _level(child) if child and index.levels[_level(child)].key > key else _lowest(index, beyond)

@@ -45,16 +45,16 @@ cdef int _validate_child(const price_index* index, uint32_t side, uint32_t paren
     cdef const price_meta* meta
     cdef const price_meta* above = &index.metas[parent]
     cdef uint64_t key
-    cdef uint32_t node, i
+    cdef uint32_t node, level, i
     cdef int failed
-    if child & PRICE_NODE:
-        node = child & PRICE_NODE_NUMBER
+    if _is_node(child):
+        node = _node(child)
         meta = &index.metas[node]
         key = meta.prefix
         nodes[0] += 1
         if meta.parent != parent or (parent and meta.position != position):
             return 1
-        if meta.shift != (child >> 25 & 0x3C) or (parent and meta.shift >= above.shift):
+        if child != _child_of_node(node, meta.shift) or (parent and meta.shift >= above.shift):
             return 2
         if meta.bitmap & (meta.bitmap - 1) == 0:
             return 3
@@ -66,9 +66,10 @@ cdef int _validate_child(const price_index* index, uint32_t side, uint32_t paren
                 if failed:
                     return failed
     else:
-        key = index.levels[child].key
+        level = _level(child)
+        key = index.levels[level].key
         levels[0] += 1
-        if index.levels[child].parent != parent or index.levels[child].side != side:
+        if index.levels[level].parent != parent or index.levels[level].side != side:
             return 5
     if parent and (key >> above.shift >> 4 << above.shift << 4 != above.prefix
                    or (key >> above.shift & 15) != position):

@@ -14,7 +14,7 @@ ARRAYS = ("asset", "account", "deposit", "market", "process")
 IDLE = ("park", "yield", "spin")
 TOPOLOGIES = ("compact", "wide")
 SIZE_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-MAX_ORDERS = (1 << 27) - 2  # PRICE_INDEX_MAX_LEVELS: the book has a node a level at worst
+MAX_ORDERS = (1 << 26) - 2  # PRICE_INDEX_MAX_LEVELS: the book has a node a level at worst
 
 
 class Wrong(ValueError):

@@ -25,7 +25,7 @@ from matchbox.shm.errors import BadArgument
         {"quantity_step_lots": 0},
         {"quantity_step_lots": 10, "min_quantity_lots": 11, "max_quantity_lots": 19},
         {"max_orders": 0},
-        {"max_orders": 2**27 - 1, "max_quantity_lots": 1},
+        {"max_orders": 2**26 - 1, "max_quantity_lots": 1},
         {"max_orders": 2**10, "max_quantity_lots": 2**52 + 1},
         {"tick_mantissa": 0},
         {"tick_scale": 19},

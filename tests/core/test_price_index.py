@@ -134,7 +134,7 @@ def test_sides_and_prices_out_of_range_are_refused(side: int, price: int) -> Non
         PriceIndex(1).insert(side, price)
 
 
-@pytest.mark.parametrize("capacity", [0, 2**27 - 1])
+@pytest.mark.parametrize("capacity", [0, 2**26 - 1])
 def test_capacities_out_of_range_are_refused(capacity: int) -> None:
     with pytest.raises(BadArgument):
         PriceIndex(capacity)
