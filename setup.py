@@ -30,7 +30,8 @@ COMPILE_ARGS = [
     f"-march={os.environ.get('MATCHBOX_MARCH', 'native')}",
     "-std=gnu11",
     "-D_GNU_SOURCE",
-    # GCC packs pairs of stores (next and count, say) into vector registers, and the load that follows waits for them.
+    # GCC packs pairs of stores (next and count, say) into a vector register, and the loads that
+    # follow wait for it.
     "-fno-tree-slp-vectorize",
     "-Wall",
     # Cython's own boilerplate, not ours, trips these two.
