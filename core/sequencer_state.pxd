@@ -1,9 +1,13 @@
 """The sequencer's state, shared by the modules that are the sequencer:
 
-    decisions    what a command may do, and what is held for it, from this state alone
-    changes      what an accepted record does to this state
-    settlement   what an event does to it: orders, balances, last prices
-    sequencer    rounds: rings in, log out; replay
+    decisions       what a command may do, and what is held for it, from this state alone
+    changes         what an accepted record does to this state
+    line            what the exchange itself has to log
+    settlement      what an event does to it: orders, balances, last prices
+    sequencing      records decided, stamped and put into the log, events settled
+    replaying       the same for records of a journal
+    sequencer       rounds: rings in, log out
+    sequencer_view  what Python sees of it
 
 An order that is live has a live_order (see orders.pxd) and, under the same slot, an order_money: what is held for it,
 what it may become, and its place in the chain of its account.
