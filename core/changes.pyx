@@ -4,19 +4,19 @@ orders (mass cancels, kill switches, expiries, the end of a session) is put in l
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
-from matchbox.core.bits cimport mb_clear_record
+from matchbox.core.bits cimport mb_clear_record, mb_unlikely
 from matchbox.core.instrument cimport instrument_apply_rules, instrument_from_record
 from matchbox.core.ledger cimport (
     account_state, balance, fees_set, ledger_add_movement, ledger_find, ledger_hold, ledger_movement,
     ledger_open, movement,
 )
 from matchbox.core.line cimport cancel_account, cancel_where, next_in_line, stand_in_line
-from matchbox.core.orders cimport live_order, orders_add, orders_find
+from matchbox.core.order_life cimport order_enter, pending_cancel
+from matchbox.core.orders cimport live_order, orders_find
 from matchbox.core.sequencer_state cimport (
     RUNNING, SLOT_LIVE, SLOT_OPEN, market_state, money_of, order_money, sequencer, session_slot, session_state,
 )
-from matchbox.core.timers cimport timers_add, timers_countdown, timers_pop, timers_pop_countdown
-from matchbox.core.validation cimport has_limit
+from matchbox.core.timers cimport timers_countdown, timers_pop, timers_pop_countdown
 from matchbox.shm.records cimport *
 from matchbox.shm.ring cimport mb_store_release
 
@@ -60,50 +60,6 @@ cdef void _attach(sequencer* s, const mb_named_record* record) noexcept nogil:
 
 # ---- orders ----------------------------------------------------------------------------------------------
 
-cdef void _chain(sequencer* s, account_state* account, order_money* money, uint32_t slot) noexcept nogil:
-    """Put the order at the end of its account's chain."""
-    money.previous = account.last_order
-    money.next = 0
-    if account.last_order:
-        s.money[account.last_order - 1].next = slot + 1
-    else:
-        account.first_order = slot + 1
-    account.last_order = slot + 1
-
-
-cdef void _enter(sequencer* s, const mb_record* record, const mb_terms_record* terms) noexcept nogil:
-    """A new order: hold what was decided, remember it."""
-    cdef live_order* order = orders_add(&s.orders, record.sequence, record.account, record.client_order_id, True)
-    cdef order_money* money = money_of(s, order)
-    cdef market_state* market = &s.markets[record.market]
-    cdef uint16_t pays = market.definition.base_asset, gets = market.definition.quote_asset
-    cdef uint32_t slot = <uint32_t>(order - s.orders.slab)
-    if record.side == MB_BUY:
-        pays, gets = gets, pays
-    order.market = record.market
-    order.session = record.session
-    order.side = record.side
-    order.price_ticks = record.price_ticks
-    order.quantity_lots = record.quantity_lots
-    order.leaves_lots = record.quantity_lots
-    order.cumulative_lots = 0
-    money.hold = record.hold
-    money.next_price = record.price_ticks
-    money.next_total = record.quantity_lots
-    money.pays = ledger_find(&s.books, record.account, pays)
-    money.gets = ledger_open(&s.books, record.account, gets)
-    money.amends = 0
-    money.in_line = 0
-    money.budget = record.order_type == MB_MARKET and (record.side == MB_BUY or record.flags & MB_QUOTE_AMOUNT != 0)
-    money.timed = terms != NULL and terms.expire_ns != 0
-    money.market_order = not has_limit(record.order_type)
-    ledger_hold(&s.books, money.pays, record.hold)
-    _chain(s, &s.books.accounts[record.account], money, slot)
-    if money.timed:
-        timers_add(&s.due, slot, record.sequence, terms.expire_ns)
-    market.live_orders += 1
-
-
 cdef void _amend(sequencer* s, const mb_record* record) noexcept nogil:
     cdef live_order* order = orders_find(&s.orders, record.order_id)
     cdef order_money* money = money_of(s, order)
@@ -121,10 +77,12 @@ cdef void _amend(sequencer* s, const mb_record* record) noexcept nogil:
 
 
 cdef void _cancel(sequencer* s, const mb_record* record) noexcept nogil:
-    """The exchange's own cancel takes its order from the line."""
+    """The exchange's own cancel takes its order from the line. What is pending ends here; else the matcher decides."""
     cdef uint16_t reason
     if record.session == 0 and next_in_line(s, &reason) != NULL:
         s.line_first += 1
+    if mb_unlikely(record.flags & MB_OF_PENDING):
+        pending_cancel(s, orders_find(&s.orders, record.order_id))
 
 
 cdef void _tick(sequencer* s, uint64_t now) noexcept nogil:
@@ -223,11 +181,12 @@ cdef void _define_account(sequencer* s, const mb_named_record* record) noexcept 
     account.parent = record.parent
 
 
-cdef void apply_record(sequencer* s, const mb_record* record, const mb_terms_record* terms) noexcept nogil:
+cdef void apply_record(sequencer* s, const mb_record* record, const mb_terms_record* terms,
+                       const mb_record* head) noexcept nogil:
     cdef const mb_named_record* named = <const mb_named_record*>record
     cdef uint32_t number
     if record.kind == MB_NEW_ORDER:
-        _enter(s, record, terms)
+        order_enter(s, record, terms, head)
     elif record.kind == MB_CANCEL_ORDER:
         _cancel(s, record)
     elif record.kind == MB_AMEND_ORDER:

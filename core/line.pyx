@@ -3,7 +3,10 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport qsort
 from matchbox.core.orders cimport live_order, orders_find
-from matchbox.core.sequencer_state cimport cancel_in_line, money_of, order_money, sequencer
+from matchbox.core.sequencer_state cimport (
+    cancel_in_line, money_of, order_money, order_pending, pending_leg, pending_of, sequencer,
+)
+from matchbox.shm.records cimport MB_NONE
 
 
 cdef void stand_in_line(sequencer* s, live_order* order, uint16_t reason) noexcept nogil:
@@ -17,10 +20,29 @@ cdef void stand_in_line(sequencer* s, live_order* order, uint16_t reason) noexce
     s.line_end += 1
 
 
+cdef void release_in_line(sequencer* s, uint64_t list_id) noexcept nogil:
+    cdef cancel_in_line* place = &s.line[s.line_end & s.line_mask]
+    place.order_id, place.reason = list_id, MB_NONE
+    s.line_end += 1
+
+
+cdef live_order* order_in_line(sequencer* s, const cancel_in_line* place) noexcept nogil:
+    cdef live_order* order
+    cdef const order_pending* pending
+    if place.reason != MB_NONE:
+        return orders_find(&s.orders, place.order_id)
+    order = pending_leg(s, place.order_id, 2)
+    if order == NULL:
+        return NULL
+    pending = pending_of(s, order)
+    # Where one of two is to be canceled, so is the other.
+    return NULL if pending.in_line or (pending.partner and s.money[pending.partner - 1].in_line) else order
+
+
 cdef live_order* next_in_line(sequencer* s, uint16_t* reason) noexcept nogil:
     cdef live_order* order
     while s.line_first != s.line_end:
-        order = orders_find(&s.orders, s.line[s.line_first & s.line_mask].order_id)
+        order = order_in_line(s, &s.line[s.line_first & s.line_mask])
         if order != NULL:
             reason[0] = s.line[s.line_first & s.line_mask].reason
             return order

@@ -7,7 +7,8 @@ A round, in this order (DESIGN: a client that acts on a report it has seen finds
     3. detach the sessions that broke the protocol or whose reports did not fit;
     4. log a TICK if something is due, and the cancels that stand in line;
     5. take commands up to the noted positions, round-robin, at most `batch` of a session, only as many as
-       their replies fit; each becomes exactly one log record, accepted or refused;
+       their replies fit; each becomes exactly one log record, accepted or refused; those that go together (groups.pxd)
+       are decided together;
     6. publish the log once, the refusals once, and give the taken slots back.
 
 Invariants:
@@ -26,19 +27,22 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from matchbox.core.agent cimport Agent
-from matchbox.core.bits cimport mb_clear_record, mb_copy_record
+from matchbox.core.bits cimport mb_clear_record, mb_copy_record, mb_unlikely
 from matchbox.core.decisions cimport decide_attach
+from matchbox.core.groups cimport group_of_commands, group_of_log, may_lead, sequence_group, sequence_release
 from matchbox.core.ledger cimport balance, ledger_account, ledger_create, ledger_destroy, ledger_find
 from matchbox.core.line cimport next_in_line
 from matchbox.core.orders cimport live_order, orders_allocate, orders_free
-from matchbox.core.replaying cimport NOT_NEXT, NOT_ITS_TURN, OTHER, OTHER_STAMPS, replay_record, settled_to
+from matchbox.core.replaying cimport (
+    CUT, NOT_ITS_TURN, NOT_NEXT, OTHER, OTHER_STAMPS, replay_group, replay_record, settled_to,
+)
 from matchbox.core.sequencer_state cimport (
-    MAX_COUNTDOWNS, MAX_SOURCES, REPLAYING, RUNNING, SLOT_FREE, SLOT_LIVE, SLOT_OPEN, STOPPED, cancel_in_line,
-    market_state, order_money, sequencer, session_slot, session_state,
+    MAX_COUNTDOWNS, MAX_SOURCES, PENDING, REPLAYING, RUNNING, SLOT_FREE, SLOT_LIVE, SLOT_OPEN, STOPPED, cancel_in_line,
+    market_state, money_of, order_money, sequencer, session_slot, session_state,
 )
 from matchbox.core.sequencer_view cimport view_check, view_hash, view_orders, view_sessions
 from matchbox.core.sequencing cimport (
-    engine_record, log_room, publish_log, sequence_pair, sequence_record, sequenced_now, settle,
+    GROUP_MAX, engine_record, log_room, publish_log, sequence_record, sequenced_now, settle,
 )
 from matchbox.core.arena cimport arena_map, arena_unmap
 from matchbox.core.timers cimport timers_create, timers_destroy
@@ -56,6 +60,7 @@ cdef enum:
 _DIFFERENCES = {
     NOT_ITS_TURN: "the exchange itself would log another record here",
     OTHER_STAMPS: "hold, price bound, fee rates or numbers differ",
+    CUT: "the records that belong to it are missing",
 }
 
 
@@ -119,8 +124,13 @@ cdef bint _own_records(sequencer* s, uint64_t now) noexcept nogil:
         engine_record(s, record, now)
     order = next_in_line(s, &reason)
     while order != NULL:
-        if log_room(s) == 0:
+        if log_room(s) < (1 if reason else GROUP_MAX):
             return False
+        if mb_unlikely(reason == MB_NONE):
+            s.line_first += 1
+            sequence_release(s, order, now)
+            order = next_in_line(s, &reason)
+            continue
         record = <mb_record*>mb_producer_slot(&s.log, s.filled)
         mb_clear_record(record)
         record.kind = MB_CANCEL_ORDER
@@ -129,19 +139,38 @@ cdef bint _own_records(sequencer* s, uint64_t now) noexcept nogil:
         record.market = order.market
         record.side = order.side
         record.cancel_reason = reason
+        if mb_unlikely(money_of(s, order).role == PENDING):
+            record.flags = MB_OF_PENDING
         engine_record(s, record, now)
         order = next_in_line(s, &reason)
     return True
 
 
+cdef int _take_group(sequencer* s, session_slot* slot, uint32_t number, uint64_t now) noexcept nogil:
+    """Take the next command, which is in its log slot, and those that go with it; 0 if none does."""
+    cdef uint64_t position = s.sessions[number].position
+    cdef uint32_t ready = <uint32_t>min(slot.noted - position, <uint64_t>GROUP_MAX), i
+    cdef mb_record* records[GROUP_MAX]
+    for i in range(ready):
+        records[i] = <mb_record*>mb_producer_slot(&s.log, s.filled + i)
+        if i:
+            mb_copy_record(records[i], slot.command_slots + ((position + i) & slot.command_mask) * sizeof(mb_record))
+    i = group_of_commands(records, ready)
+    if i == 1:
+        return 0
+    slot.touched = 1
+    sequence_group(s, records, i, number, now)
+    return i
+
+
 cdef int _take_one(sequencer* s, session_slot* slot, uint32_t number, bint nested, uint64_t now) noexcept nogil:
-    """Take the session's next command, which is noted; two records if it is an order with terms, which must have been
-    published together. Returns how many it took, 0 if the log has no room. nested: it is drained by another's request.
+    """Take the session's next command, which is noted, with those that go together with it. Returns how many it took, 0
+    if the log has no room. nested: it is drained by another's request.
     """
     cdef uint64_t position = s.sessions[number].position
-    cdef mb_record* record = <mb_record*>mb_producer_slot(&s.log, s.filled)
-    cdef mb_record* second
-    if not _own_records(s, now) or log_room(s) < 2:
+    cdef mb_record* record
+    cdef int took
+    if not _own_records(s, now) or log_room(s) < GROUP_MAX:
         return 0
     record = <mb_record*>mb_producer_slot(&s.log, s.filled)
     mb_copy_record(record, slot.command_slots + (position & slot.command_mask) * sizeof(mb_record))
@@ -149,14 +178,10 @@ cdef int _take_one(sequencer* s, session_slot* slot, uint32_t number, bint neste
         if not _drain(s, <mb_named_record*>record, number, now):
             return 0
         record = <mb_record*>mb_producer_slot(&s.log, s.filled)
-    elif record.kind == MB_ORDER_TERMS:
-        if position + 1 != slot.noted:
-            second = <mb_record*>mb_producer_slot(&s.log, s.filled + 1)
-            mb_copy_record(second, slot.command_slots + ((position + 1) & slot.command_mask) * sizeof(mb_record))
-            if second.kind == MB_NEW_ORDER:
-                slot.touched = 1
-                sequence_pair(s, <mb_terms_record*>record, second, number, now)
-                return 2
+    elif mb_unlikely(may_lead(record)):
+        took = _take_group(s, slot, number, now)
+        if took:
+            return took
     slot.touched = 1
     sequence_record(s, record, number, now)
     return 1
@@ -167,8 +192,7 @@ cdef int64_t _take(sequencer* s, session_slot* slot, uint64_t limit, uint64_t no
     cdef uint32_t number = slot.session
     cdef int64_t taken = 0
     cdef int took
-    # An order with terms is two.
-    while <uint64_t>taken + 1 < limit or taken == 0:
+    while <uint64_t>taken + GROUP_MAX <= limit or taken == 0:
         if slot.state != SLOT_LIVE or slot.session != number or s.sessions[number].position == slot.noted:
             break
         took = _take_one(s, slot, number, False, now)
@@ -309,16 +333,18 @@ cdef class Sequencer(Agent):
         s.slot_table = <session_slot*>calloc(slots, sizeof(session_slot))
         if not (s.concerns and s.markets and s.sessions and s.slot_table):
             raise MemoryError(f"sequencer: accounts={max_accounts}, sessions={max_sessions}, markets={max_markets}")
-        orders_allocate(&s.orders, max_orders, seed)
+        # One order that another has replaced can be there besides, see decide_room().
+        s.max_orders = max_orders
+        orders_allocate(&s.orders, max_orders + 1, seed)
         ledger_create(&s.books, max_accounts, max_assets, max_balances or 4 * (<uint64_t>max_accounts + 16),
                       max_references)
-        timers_create(&s.due, max_orders, MAX_COUNTDOWNS)
+        timers_create(&s.due, max_orders + 1, MAX_COUNTDOWNS)
         s.line_mask = 1
-        while s.line_mask < <uint64_t>max_orders + 1:
+        while s.line_mask < 2 * (<uint64_t>max_orders + 1):
             s.line_mask *= 2
         s.line = <cancel_in_line*>arena_map(s.line_mask * sizeof(cancel_in_line))
         s.line_mask -= 1
-        s.money = <order_money*>arena_map((<size_t>max_orders + 1) * sizeof(order_money))
+        s.money = <order_money*>arena_map((<size_t>s.orders.capacity + 1) * sizeof(order_money))
         self.c_agent.poll = _round
         self.c_agent.state = s
 
@@ -377,9 +403,9 @@ cdef class Sequencer(Agent):
     def replay(self, records):
         """Publish journaled records again, as far as the log ring and the matchers' events allow now.
 
-        records: LOG_RECORD array that goes on where the log ends. Returns how many were published; call again
-        with the rest after the other agents have polled. Raises JournalError where the journal and this engine
-        disagree about a decision.
+        records: LOG_RECORD array that goes on where the log ends, and does not end between records that go together.
+        Returns how many were published; call again with the rest after the other agents have polled. Raises
+        JournalError where the journal and this engine disagree about a decision.
         """
         if records.dtype != LOG_RECORD:
             raise BadArgument(f"records must have dtype LOG_RECORD: dtype={records.dtype}")
@@ -388,23 +414,29 @@ cdef class Sequencer(Agent):
         cdef sequencer* s = &self.state
         cdef const uint8_t[::1] view = np.ascontiguousarray(records).view(np.uint8).reshape(-1)
         cdef Py_ssize_t done = 0, count = len(records)
-        cdef const mb_record* given
-        cdef mb_record* record
+        cdef mb_record* records_left[GROUP_MAX]
+        cdef uint32_t ahead, together
         cdef int wrong = 0
         with nogil:
             while done < count:
-                given = <const mb_record*>&view[done * sizeof(mb_record)]
-                if given.sequence != s.log.position + s.filled + 1:
+                ahead = <uint32_t>min(count - done, <Py_ssize_t>GROUP_MAX)
+                for together in range(ahead):
+                    records_left[together] = <mb_record*>&view[(done + together) * sizeof(mb_record)]
+                if records_left[0].sequence != s.log.position + s.filled + 1:
                     wrong = NOT_NEXT
                     break
-                if log_room(s) < 2 or not settled_to(s, given):
+                if log_room(s) < GROUP_MAX or not settled_to(s, records_left[0]):
                     break
-                record = <mb_record*>mb_producer_slot(&s.log, s.filled)
-                mb_copy_record(record, given)
-                wrong = replay_record(s, record)
+                together = 1
+                if mb_unlikely(may_lead(records_left[0])):
+                    together = group_of_log(records_left, ahead)
+                if together == 1:
+                    wrong = replay_record(s, records_left[0])
+                else:
+                    wrong = replay_group(s, records_left, together)
                 if wrong:
                     break
-                done += 1
+                done += together
             publish_log(s)
         if wrong == NOT_NEXT:
             raise JournalError(f"records do not go on where the log ends: sequence={records[done]['sequence']}, "

@@ -3,8 +3,8 @@
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from matchbox.core.index cimport index_mix
 from matchbox.core.ledger cimport ledger_check, ledger_find, ledger_hash
-from matchbox.core.line cimport next_in_line
-from matchbox.core.orders cimport live_order, orders_find
+from matchbox.core.line cimport next_in_line, order_in_line
+from matchbox.core.orders cimport live_order
 from matchbox.core.sequencer_state cimport sequencer, session_state
 from matchbox.core.timers cimport timers_hash
 from matchbox.shm.records cimport MB_NAME_BYTES
@@ -59,7 +59,7 @@ cdef uint64_t view_hash(sequencer* s) noexcept nogil:
     # What has ended while it stood in line is no longer in it.
     next_in_line(s, &reason)
     for i in range(s.line_first, s.line_end):
-        if orders_find(&s.orders, s.line[i & s.line_mask].order_id) != NULL:
+        if order_in_line(s, &s.line[i & s.line_mask]) != NULL:
             h = index_mix(h ^ s.line[i & s.line_mask].order_id)
     return index_mix(h ^ ledger_hash(&s.books) ^ timers_hash(&s.due))
 

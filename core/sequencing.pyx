@@ -2,9 +2,10 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
-from matchbox.core.bits cimport mb_clear_record
+from matchbox.core.bits cimport mb_clear_record, mb_unlikely
 from matchbox.core.changes cimport apply_record, balance_events
 from matchbox.core.decisions cimport decide
+from matchbox.core.orders cimport live_order, orders_find
 from matchbox.core.sequencer_state cimport NO_SOURCE, SLOT_LIVE, SLOT_OPEN, sequencer, session_slot, session_state
 from matchbox.core.settlement cimport settle_event
 from matchbox.shm.records cimport *
@@ -68,14 +69,42 @@ cdef void _say_refused(sequencer* s, const mb_record* record) noexcept nogil:
     s.events_filled += 1
 
 
-cdef void conclude(sequencer* s, const mb_record* record, const mb_terms_record* terms) noexcept nogil:
+cdef void _say_pending(sequencer* s, const mb_record* record) noexcept nogil:
+    """ACCEPTED of a pending order; or CANCELED, before it is taken out."""
+    cdef mb_event* event = <mb_event*>mb_producer_slot(&s.events_out, s.events_filled)
+    cdef const live_order* order
+    mb_clear_record(event)
+    event.sequence = record.sequence
+    event.market = record.market
+    event.account = record.account
+    event.side = record.side
+    event.flags = MB_LAST | MB_PENDING
+    if record.kind == MB_NEW_ORDER:
+        event.kind = MB_ACCEPTED
+        event.order_id = record.sequence
+        event.price_ticks = record.price_ticks
+        event.quantity_lots = event.leaves_lots = record.quantity_lots
+    else:
+        order = orders_find(&s.orders, record.order_id)
+        event.kind = MB_CANCELED
+        event.order_id = record.order_id
+        event.reason = <uint16_t>record.cancel_reason
+        event.price_ticks = order.price_ticks
+        event.quantity_lots = order.leaves_lots
+    s.events_filled += 1
+
+
+cdef void conclude(sequencer* s, const mb_record* record, const mb_terms_record* terms,
+                   const mb_record* head) noexcept nogil:
     s.concerns[(record.sequence - 1) & s.log.mask] = source_of(s, record)
     if record.reject != MB_NONE:
         s.refused += 1
         _say_refused(s, record)
         return
     s.accepted += 1
-    apply_record(s, record, terms)
+    if mb_unlikely(is_pending(record)):
+        _say_pending(s, record)
+    apply_record(s, record, terms, head)
     if moves_money(record):
         s.events_filled += balance_events(
             s, record, <mb_event*>mb_producer_slot(&s.events_out, s.events_filled),
@@ -83,33 +112,35 @@ cdef void conclude(sequencer* s, const mb_record* record, const mb_terms_record*
         )
 
 
-cdef inline void _stamp(sequencer* s, mb_record* record, uint64_t now) noexcept nogil:
-    record.sequence = s.log.position + s.filled + 1
+cdef void stamp_record(sequencer* s, mb_record* record, uint64_t now, uint32_t ahead) noexcept nogil:
+    record.sequence = s.log.position + s.filled + 1 + ahead
     record.timestamp_ns = now
     record.settled_lag = <uint32_t>(record.sequence - s.settled)
     record.settled_index = s.settled_index
 
 
-cdef void _take_over_fields(mb_record* record, bint has_terms) noexcept nogil:
-    """Clear what is the engine's to fill in; `reserved` of orders and money is left to the checks."""
+cdef void clear_stamps(mb_record* record, uint8_t belongs) noexcept nogil:
     cdef mb_new_order* order = <mb_new_order*>record
+    cdef mb_list_record* of_list = <mb_list_record*>record
     if record.kind == MB_NEW_ORDER:
         order.hold = 0
         order.maker_fee_ppm = order.taker_fee_ppm = 0
-        order.has_terms = has_terms
+        order.has_terms = belongs
     elif record.kind == MB_CANCEL_ORDER or record.kind == MB_AMEND_ORDER:
         record.hold = 0
+    elif record.kind == MB_ORDER_LIST:
+        of_list.list_id = 0
+        of_list.legs = 0
     elif not moves_money(record) and record.kind < MB_SET_ACCOUNT and record.kind != MB_MASS_CANCEL \
             and record.kind != MB_COUNTDOWN and record.kind != MB_ORDER_TERMS:
         record.reserved = 0
 
 
-cdef void decide_record(sequencer* s, const session_state* session, mb_record* record,
-                        const mb_terms_record* terms) noexcept nogil:
+cdef void decide_record(sequencer* s, const session_state* session, mb_record* record) noexcept nogil:
     cdef mb_new_order* order = <mb_new_order*>record
     cdef int64_t price = record.price_ticks
-    _take_over_fields(record, terms != NULL)
-    record.reject = decide(s, session, record, terms)
+    clear_stamps(record, 0)
+    record.reject = decide(s, session, record, NULL)
     if record.reject != MB_NONE and record.kind == MB_NEW_ORDER:
         order.price_ticks, order.hold = price, 0
         order.maker_fee_ppm = order.taker_fee_ppm = 0
@@ -118,42 +149,28 @@ cdef void decide_record(sequencer* s, const session_state* session, mb_record* r
 cdef void sequence_record(sequencer* s, mb_record* record, uint32_t number, uint64_t now) noexcept nogil:
     cdef session_state* session = &s.sessions[number]
     cdef mb_named_record* named = <mb_named_record*>record
-    _stamp(s, record, now)
+    stamp_record(s, record, now, 0)
     session.position += 1
     record.session_position = session.position
     record.session = number
-    decide_record(s, session, record, NULL)
+    decide_record(s, session, record)
     if record.reject == MB_NONE and record.kind == MB_ATTACH_SESSION and s.slot_table[named.slot].state != SLOT_OPEN:
         record.reject = MB_BAD_DEFINITION
-    conclude(s, record, NULL)
+    conclude(s, record, NULL, NULL)
     s.filled += 1
-
-
-cdef void sequence_pair(sequencer* s, mb_terms_record* terms, mb_record* order, uint32_t number,
-                        uint64_t now) noexcept nogil:
-    cdef session_state* session = &s.sessions[number]
-    _stamp(s, <mb_record*>terms, now)
-    order.timestamp_ns = now
-    order.sequence = terms.sequence + 1
-    order.settled_lag, order.settled_index = terms.settled_lag + 1, terms.settled_index
-    terms.session_position = session.position + 1
-    session.position += 2
-    order.session_position = session.position
-    order.session = terms.session = number
-    decide_record(s, session, order, terms)
-    terms.reject = order.reject
-    if terms.account == 0 and terms.reject != MB_NOT_PERMITTED:
-        terms.account = session.account
-    conclude(s, <mb_record*>terms, NULL)
-    conclude(s, order, terms)
-    s.filled += 2
 
 
 cdef void engine_record(sequencer* s, mb_record* record, uint64_t now) noexcept nogil:
-    _stamp(s, record, now)
-    s.concerns[(record.sequence - 1) & s.log.mask] = source_of(s, record)
-    apply_record(s, record, NULL)
+    stamp_record(s, record, now, 0)
+    engine_applies(s, record)
     s.filled += 1
+
+
+cdef void engine_applies(sequencer* s, const mb_record* record) noexcept nogil:
+    s.concerns[(record.sequence - 1) & s.log.mask] = source_of(s, record)
+    if is_pending(record):
+        _say_pending(s, record)
+    apply_record(s, record, NULL, NULL)
 
 
 cdef void publish_log(sequencer* s) noexcept nogil:
