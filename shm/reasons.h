@@ -14,7 +14,7 @@
     X(104, UNKNOWN_SESSION, "no such session, or it is not attached") \
     X(105, ALREADY_EXISTS, "an asset, account, market or session with this number or name exists") \
     X(106, BAD_DEFINITION, "the definition of the asset, account, market or session is not valid") \
-    X(107, BAD_LEGS, "ORDER_TERMS is not followed by the NEW_ORDER that it belongs to") \
+    X(107, BAD_LEGS, "records that go together are not next to each other, or do not make what they say") \
     X(108, BAD_RULE, "a state, tier, rate, band or limit is out of range, or a rule does not go with the kind") \
     X(109, BAD_REFERENCE, "the reference is not 1 to 36 printable ASCII characters, zero-padded") \
     X(110, BAD_AMOUNT, "the amount is not above 0, or passes what all accounts together may have of an asset") \
@@ -58,10 +58,11 @@
     X(403, BELOW_FILLED, "the new quantity is not above what is filled already") \
     X(404, PRICE_BAND, "the price is outside the market's band around its reference price") \
     X(405, WOULD_TRIGGER, "the last price is beyond the trigger already") \
-    X(406, CANNOT_AMEND, "an order that waits for its trigger cannot be amended") \
+    X(406, CANNOT_AMEND, "an order that waits for its trigger, or in a list, cannot be amended") \
     X(407, HOLD_EXCEEDED, "fills since the amend was sequenced leave less held than the amended order needs") \
     X(408, SELF_TRADE, "self-trade prevention expired the order") \
     X(409, BUDGET_SPENT, "what is left of the budget buys no lot at the next price") \
+    X(410, CANCEL_FAILED, "the order that it was to replace could not be canceled") \
     X(500, LOGGED_OUT, "the session logged out") \
     X(501, DISCONNECTED, "the session's process has ended") \
     X(502, PROTOCOL_VIOLATION, "a ring position of the session moved where it cannot") \
@@ -74,7 +75,8 @@
     X(603, SESSION_ENDED, "cancel on disconnect: the session that entered it ended") \
     X(604, COUNTDOWN_ENDED, "the account's countdown was not renewed in time") \
     X(605, ACCOUNT_KILLED, "an operator canceled all orders of the account") \
-    X(606, MARKET_KILLED, "an operator canceled all orders of the market")
+    X(606, MARKET_KILLED, "an operator canceled all orders of the market") \
+    X(607, LIST_ENDED, "another order of its list was filled, triggered, canceled or expired")
 
 enum mb_reason {
     MB_NONE = 0,

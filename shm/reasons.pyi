@@ -57,6 +57,7 @@ class Reason(IntEnum):
     HOLD_EXCEEDED = 407
     SELF_TRADE = 408
     BUDGET_SPENT = 409
+    CANCEL_FAILED = 410
     LOGGED_OUT = 500
     DISCONNECTED = 501
     PROTOCOL_VIOLATION = 502
@@ -70,6 +71,7 @@ class Reason(IntEnum):
     COUNTDOWN_ENDED = 604
     ACCOUNT_KILLED = 605
     MARKET_KILLED = 606
+    LIST_ENDED = 607
 
 TEXT: dict[int, str]
 

@@ -20,7 +20,7 @@
 #define MB_STATIC_ASSERT _Static_assert
 #endif
 
-#define MB_LAYOUT_VERSION 2u
+#define MB_LAYOUT_VERSION 3u
 #define MB_RECORD_BYTES 128
 #define MB_CLIENT_ID_BYTES 36
 #define MB_SYMBOL_BYTES 24
@@ -52,6 +52,7 @@ enum mb_kind {
     MB_TRANSFER = 10,   /* between accounts (mb_money_record) */
     MB_REQUEST_WITHDRAWAL = 11, /* hold an amount (mb_money_record) */
     MB_CANCEL_WITHDRAWAL = 12,  /* let it go again */
+    MB_ORDER_LIST = 13, /* the first of three or four records: a list of orders, the legs right after it (mb_list_record) */
     /* What only an operator session may send. */
     MB_ADD_ASSET = 32,
     MB_ADD_ACCOUNT = 33,
@@ -68,6 +69,7 @@ enum mb_kind {
     MB_START = 48,      /* a new epoch: every session of the epochs before is detached */
     MB_STOP = 49,       /* the clean end of an epoch */
     MB_TICK = 50,       /* time: something is due at this timestamp */
+    MB_RELEASE = 51,    /* the pending orders of a list, right after it, are orders now (mb_list_record) */
     MB_INVALID = 255    /* a command whose kind was unknown; always refused */
 };
 
@@ -97,7 +99,16 @@ enum mb_flag {
     MB_POST_ONLY = 1,     /* NEW_ORDER: rejected if it would take */
     MB_TO_OPEN = 2,       /* AMEND_ORDER: quantity is what is to remain open, not the order's total */
     MB_REQUEUE = 4,       /* AMEND_ORDER: give up the place in the queue even where it could be kept */
-    MB_QUOTE_AMOUNT = 8   /* NEW_ORDER, MARKET: quantity is an amount of the quote asset, in its units */
+    MB_QUOTE_AMOUNT = 8,  /* NEW_ORDER, MARKET: quantity is an amount of the quote asset, in its units */
+    MB_LEG = 16,          /* NEW_ORDER: belongs to the records before it (ORDER_LIST, or CANCEL_ORDER with REPLACE) */
+    MB_REPLACE = 32,      /* CANCEL_ORDER: the NEW_ORDER after it comes in its place */
+    MB_ALLOW_FAILURE = 64, /* CANCEL_ORDER with REPLACE: also if nothing can be canceled */
+    MB_OF_PENDING = 128   /* (s) CANCEL_ORDER: of a pending order, which no matcher knows */
+};
+enum mb_list_type {
+    MB_OCO = 1,           /* one cancels the other */
+    MB_OTO = 2,           /* one triggers another: working, pending */
+    MB_OTOCO = 3          /* one triggers an OCO: working, and two that are pending */
 };
 
 /* mb_rules_record: which of its fields a SET_ACCOUNT or SET_MARKET record changes, and what else it does. */
@@ -110,6 +121,14 @@ enum mb_rule {
     MB_RULE_PROTECTION = 32,    /* SET_MARKET */
     MB_RULE_ORDERS = 64,        /* SET_MARKET */
     MB_RULE_CANCEL = 128        /* kill switch: cancel every order of the account, or market */
+};
+
+/* mb_new_order.has_terms: how an order belongs to the records before it; 0: it stands alone. */
+enum mb_belongs {
+    MB_HAS_TERMS = 1,           /* the record before is its ORDER_TERMS */
+    MB_IN_LIST = 2,             /* it is a leg of a list (or of a RELEASE), placed now */
+    MB_IS_PENDING = 4,          /* it is a leg of a list, placed when the working order is filled */
+    MB_REPLACES = 8             /* it comes in the place of the order that the CANCEL_ORDER before it names */
 };
 
 enum mb_capability {
@@ -133,7 +152,8 @@ typedef struct mb_record {
     uint64_t order_id;          /* the order meant; 0: by client_order_id (then (s)). NEW_ORDER: see mb_new_order */
     int64_t price_ticks;        /* limit: 1..MB_MAX_PRICE_TICKS. Market orders: 0, then (s) the worst price allowed,
                                    0 = any. AMEND_ORDER: 0 = unchanged */
-    int64_t quantity_lots;      /* NEW_ORDER, AMEND_ORDER: > 0. AMEND_ORDER: 0 = unchanged */
+    int64_t quantity_lots;      /* NEW_ORDER, AMEND_ORDER: > 0. AMEND_ORDER: 0 = unchanged. CANCEL_ORDER with REPLACE:
+                                   0, then (s) what the new order lacks until the old one's hold is free */
     int64_t trigger_ticks;      /* NEW_ORDER with a trigger: its price; trailing: 0, or where the trailing begins */
     union {
         int64_t hold;           /* (s) NEW_ORDER: what is held for it, or may be spent; AMEND_ORDER: what is held more */
@@ -163,7 +183,7 @@ typedef struct mb_new_order {
     int16_t taker_fee_ppm;      /* (s) */
     uint16_t trailing_bips;     /* orders with a trigger: it follows the price at this distance, 1/10,000; else 0 */
     uint8_t self_trade;         /* enum mb_self_trade */
-    uint8_t has_terms;          /* (s) 1: the record before is its ORDER_TERMS */
+    uint8_t has_terms;          /* (s) enum mb_belongs: what the records before have to do with it */
     int64_t price_ticks;
     int64_t quantity_lots;
     int64_t trigger_ticks;
@@ -197,6 +217,28 @@ typedef struct mb_terms_record {
     uint8_t reserved_bytes[4];
     char reserved_text[MB_CLIENT_ID_BYTES];
 } mb_terms_record;
+
+/* ORDER_LIST, and RELEASE: what its legs are, which are the NEW_ORDER records right after it. */
+typedef struct mb_list_record {
+    uint64_t sequence;
+    uint64_t timestamp_ns;
+    uint64_t session_position;
+    uint32_t session;
+    uint32_t settled_lag;
+    uint32_t settled_index;
+    uint16_t reject;
+    uint8_t kind;
+    uint8_t reserved;
+    int64_t display_lots[3];    /* of each leg, as in mb_terms_record */
+    uint64_t expire_ns;         /* of the legs that are GTD */
+    uint64_t list_id;           /* (s) sequence of the ORDER_LIST record; RELEASE: its pending orders' ids are + 2, + 3 */
+    uint32_t account;
+    uint32_t market;
+    uint8_t list_type;          /* enum mb_list_type. RELEASE: 0 or MB_OCO */
+    uint8_t legs;               /* (s) how many records follow */
+    uint8_t reserved_bytes[2];
+    char client_list_id[MB_CLIENT_ID_BYTES]; /* the client's name for the list; may be empty, need not be unique */
+} mb_list_record;
 
 /* Money: DEPOSIT, REQUEST_, SETTLE_, CANCEL_WITHDRAWAL, TRANSFER. */
 typedef struct mb_money_record {
@@ -323,7 +365,8 @@ enum mb_event_flag {
     MB_LAST = 1,      /* the last event of its log record from this source */
     MB_RESTING = 2,   /* ACCEPTED, AMENDED: it stands on the book now, and level_lots is its level's total;
                          CANCELED, EXPIRED: it stood there, and level_lots is what is left of its level */
-    MB_WAITING = 4    /* ACCEPTED: it waits for its trigger */
+    MB_WAITING = 4,   /* ACCEPTED: it waits for its trigger */
+    MB_PENDING = 8    /* ACCEPTED, CANCELED (ledger): a leg of a list that waits for the working order */
 };
 
 /* What a matcher says. Every log record that concerns a matcher yields one event or more; the last has MB_LAST. */
@@ -368,7 +411,9 @@ enum mb_report_kind {
 
 enum mb_report_flag {
     MB_AS_MAKER = 1,            /* TRADE: this order was the maker */
-    MB_SUBSCRIBED = 2           /* the order was entered by another session */
+    MB_SUBSCRIBED = 2,          /* the order was entered by another session */
+    MB_WAS_PENDING = 4,         /* ACCEPTED, CANCELED: a leg of a list that waits for the working order */
+    MB_RELEASED = 8             /* ACCEPTED, REJECTED: it was pending until now */
 };
 
 enum mb_assurance { MB_MATCHED = 1, MB_REPLICATED = 2, MB_DURABLE = 3 };
@@ -380,7 +425,8 @@ typedef struct mb_report {
     uint64_t order_id;
     union {
         uint64_t trade_id;          /* TRADE */
-        uint64_t command_position;  /* else: position of the command in this session that it answers, or 0 */
+        uint64_t command_position;  /* else: position of the command in this session that it answers, or 0; with
+                                       RELEASED: the order id that it had while it was pending */
     };
     int64_t price_ticks;        /* TRADE: of the fill; else of the order */
     int64_t quantity_lots;      /* as in the event */
@@ -430,6 +476,7 @@ typedef struct mb_market_data {
 MB_ASSERT_RECORD(mb_record, client_order_id);
 MB_ASSERT_RECORD(mb_new_order, client_order_id);
 MB_ASSERT_RECORD(mb_terms_record, reserved_text);
+MB_ASSERT_RECORD(mb_list_record, client_list_id);
 MB_ASSERT_RECORD(mb_money_record, reference);
 MB_ASSERT_RECORD(mb_rules_record, note);
 MB_ASSERT_RECORD(mb_market_record, tick_scale);
@@ -442,6 +489,8 @@ MB_STATIC_ASSERT(offsetof(mb_new_order, maker_fee_ppm) == 40, "shared prefix");
 MB_STATIC_ASSERT(offsetof(mb_new_order, price_ticks) == offsetof(mb_record, price_ticks), "one layout of orders");
 MB_STATIC_ASSERT(offsetof(mb_new_order, client_order_id) == offsetof(mb_record, client_order_id), "one layout");
 MB_STATIC_ASSERT(offsetof(mb_terms_record, display_lots) == 40, "shared prefix");
+MB_STATIC_ASSERT(offsetof(mb_list_record, display_lots) == 40, "shared prefix");
+MB_STATIC_ASSERT(offsetof(mb_record, account) == offsetof(mb_list_record, account), "one place for the account");
 MB_STATIC_ASSERT(offsetof(mb_money_record, amount) == 40, "shared prefix");
 MB_STATIC_ASSERT(offsetof(mb_rules_record, amount) == 40, "shared prefix");
 MB_STATIC_ASSERT(offsetof(mb_record, account) == offsetof(mb_money_record, account), "one place for the account");

@@ -30,6 +30,7 @@ cdef extern from "records.h" nogil:
         MB_TRANSFER
         MB_REQUEST_WITHDRAWAL
         MB_CANCEL_WITHDRAWAL
+        MB_ORDER_LIST
         MB_ADD_ASSET
         MB_ADD_ACCOUNT
         MB_ADD_MARKET
@@ -44,6 +45,7 @@ cdef extern from "records.h" nogil:
         MB_START
         MB_STOP
         MB_TICK
+        MB_RELEASE
         MB_INVALID
 
     enum mb_side:
@@ -57,6 +59,17 @@ cdef extern from "records.h" nogil:
         MB_STOP_LOSS_LIMIT
         MB_TAKE_PROFIT
         MB_TAKE_PROFIT_LIMIT
+
+    enum mb_list_type:
+        MB_OCO
+        MB_OTO
+        MB_OTOCO
+
+    enum mb_belongs:
+        MB_HAS_TERMS
+        MB_IN_LIST
+        MB_IS_PENDING
+        MB_REPLACES
 
     enum mb_time_in_force:
         MB_GTC
@@ -87,6 +100,10 @@ cdef extern from "records.h" nogil:
         MB_TO_OPEN
         MB_REQUEUE
         MB_QUOTE_AMOUNT
+        MB_LEG
+        MB_REPLACE
+        MB_ALLOW_FAILURE
+        MB_OF_PENDING
 
     enum mb_rule:
         MB_RULE_STATE
@@ -119,6 +136,7 @@ cdef extern from "records.h" nogil:
         MB_LAST
         MB_RESTING
         MB_WAITING
+        MB_PENDING
 
     enum mb_report_kind:
         MB_REPORT_ATTACHED
@@ -128,6 +146,8 @@ cdef extern from "records.h" nogil:
     enum mb_report_flag:
         MB_AS_MAKER
         MB_SUBSCRIBED
+        MB_WAS_PENDING
+        MB_RELEASED
 
     enum mb_assurance:
         MB_MATCHED
@@ -207,6 +227,26 @@ cdef extern from "records.h" nogil:
         uint32_t market
         uint8_t reserved_bytes[4]
         char reserved_text[36]
+
+    ctypedef struct mb_list_record:
+        uint64_t sequence
+        uint64_t timestamp_ns
+        uint64_t session_position
+        uint32_t session
+        uint32_t settled_lag
+        uint32_t settled_index
+        uint16_t reject
+        uint8_t kind
+        uint8_t reserved
+        int64_t display_lots[3]
+        uint64_t expire_ns
+        uint64_t list_id
+        uint32_t account
+        uint32_t market
+        uint8_t list_type
+        uint8_t legs
+        uint8_t reserved_bytes[2]
+        char client_list_id[36]
 
     ctypedef struct mb_money_record:
         uint64_t sequence
@@ -429,6 +469,7 @@ cdef extern from "reasons.h" nogil:
         MB_HOLD_EXCEEDED
         MB_SELF_TRADE
         MB_BUDGET_SPENT
+        MB_CANCEL_FAILED
         MB_LOGGED_OUT
         MB_DISCONNECTED
         MB_PROTOCOL_VIOLATION
@@ -442,3 +483,4 @@ cdef extern from "reasons.h" nogil:
         MB_COUNTDOWN_ENDED
         MB_ACCOUNT_KILLED
         MB_MARKET_KILLED
+        MB_LIST_ENDED

@@ -119,6 +119,21 @@ RULES_RECORD = np.dtype(
     ]
 )
 
+LIST_RECORD = np.dtype(
+    [
+        *_PREFIX,
+        ("display_lots", "<i8", (3,)),
+        ("expire_ns", "<u8"),
+        ("list_id", "<u8"),
+        ("account", "<u4"),
+        ("market", "<u4"),
+        ("list_type", "u1"),
+        ("legs", "u1"),
+        ("reserved_bytes", "u1", (2,)),
+        ("client_list_id", "S36"),
+    ]
+)
+
 MARKET_RECORD = np.dtype(
     [
         *_PREFIX,
@@ -252,6 +267,7 @@ class Kind(IntEnum):
     TRANSFER = 10
     REQUEST_WITHDRAWAL = 11
     CANCEL_WITHDRAWAL = 12
+    ORDER_LIST = 13
     ADD_ASSET = 32
     ADD_ACCOUNT = 33
     ADD_MARKET = 34
@@ -266,6 +282,7 @@ class Kind(IntEnum):
     START = 48
     STOP = 49
     TICK = 50
+    RELEASE = 51
     INVALID = 255
 
 
@@ -285,6 +302,23 @@ class OrderType(IntEnum):
     STOP_LOSS_LIMIT = 4
     TAKE_PROFIT = 5
     TAKE_PROFIT_LIMIT = 6
+
+
+class ListType(IntEnum):
+    """Of a list of orders: one cancels the other, one triggers another, one triggers an OCO."""
+
+    OCO = 1
+    OTO = 2
+    OTOCO = 3
+
+
+class Belongs(IntFlag):
+    """What the records before an order have to do with it (its field has_terms)."""
+
+    HAS_TERMS = 1
+    IN_LIST = 2
+    IS_PENDING = 4
+    REPLACES = 8
 
 
 class TimeInForce(IntEnum):
@@ -343,6 +377,10 @@ class Flag(IntFlag):
     TO_OPEN = 2
     REQUEUE = 4
     QUOTE_AMOUNT = 8
+    LEG = 16
+    REPLACE = 32
+    ALLOW_FAILURE = 64
+    OF_PENDING = 128
 
 
 class Capability(IntFlag):
@@ -377,6 +415,7 @@ class EventFlag(IntFlag):
     LAST = 1
     RESTING = 2
     WAITING = 4
+    PENDING = 8
 
 
 class ReportFlag(IntFlag):
@@ -384,6 +423,8 @@ class ReportFlag(IntFlag):
 
     AS_MAKER = 1
     SUBSCRIBED = 2
+    WAS_PENDING = 4
+    RELEASED = 8
 
 
 class Assurance(IntEnum):
