@@ -22,6 +22,7 @@ from tests.simulation.world import SESSIONS, World
 
 EXAMPLES, RULES = 60, 50  # of Hypothesis: some 250 commands each
 WORLDS, COMMANDS = 4, 3_000  # of long runs: how many, and how long each
+LIFE = 5_000  # commands of a soak test's exchange
 SECOND, DAY = 10**9, 86_400 * 10**9
 
 
@@ -156,15 +157,25 @@ def test_long_runs_do_what_the_rules_say(seed: int, event_slots: int) -> None:
         world.compare_replay()
 
 
-@pytest.mark.soak
+@pytest.mark.soak("commands")
 def test_the_exchange_does_what_the_rules_say_for_long(
     seed: int, soak_count: Callable[[int], int], soak_seconds: Callable[[float], float]
 ) -> None:
-    """MATCHBOX_SOAK_COUNT commands, or MATCHBOX_SOAK_SECONDS, whichever ends first."""
-    count, until = soak_count(10**12), time.monotonic() + soak_seconds(3600.0)
-    done = number = 0
+    """One life after the other, each with a seed of its own, which alone repeats it."""
+    count, until = soak_count(1_000_000), time.monotonic() + soak_seconds(float("inf"))
+    done = lives = 0
     while done < count and time.monotonic() < until:
-        number += 1
-        print(f"{done:,} commands; next: world {number}", flush=True)
-        world = World(event_slots=16 if number % 2 else 1024)
-        done += play(world, Random(seed * 1000 + number), 5_000)
+        again = f"MATCHBOX_TEST_SEED={seed + lives} MATCHBOX_SOAK_COUNT=1"
+        print(f"{done:,} commands; next life: {again}", flush=True)
+        done += live(seed + lives)
+        lives += 1
+    print(f"{done:,} commands in {lives:,} lives, from MATCHBOX_TEST_SEED={seed}", flush=True)
+    assert done >= count or time.monotonic() >= until
+
+
+def live(seed: int) -> int:
+    """A life of an exchange, from nothing to its log played again; how many commands."""
+    world = World(event_slots=16 if seed % 2 else 1024)
+    done = play(world, Random(seed), LIFE)
+    world.compare_replay()
+    return done
