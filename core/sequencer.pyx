@@ -612,7 +612,8 @@ cdef class Sequencer(Agent):
                 if given.sequence != s.log.position + s.filled + 1:
                     wrong = NOT_NEXT
                     break
-                if _room(s) < 2 or not _settled_to(s, given):
+                # Settling needs no room, and the matchers may wait for it to make some.
+                if not _settled_to(s, given) or _room(s) == 0:
                     break
                 record = <mb_record*>mb_producer_slot(&s.log, s.filled)
                 mb_copy_record(record, given)

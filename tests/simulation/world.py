@@ -232,10 +232,13 @@ class World:
     def compare_replay(self) -> None:
         """The log played again, by the engine alone, gives the same state."""
         again = Exchange(self.exchange.plan, define=False)
-        log, done = self.exchange.log, 0
+        log, done, idle = self.exchange.log, 0, 0
         while done < len(log):
-            done += again.sequencer.replay(log[done:])
+            count = again.sequencer.replay(log[done:])
             again.settle()
+            done += count
+            idle = 0 if count else idle + 1
+            assert idle < 10, f"the replay does not go on after {done:,} of {len(log):,} records"
         # While it replays it settles when told to, and matchers wait for room until then.
         while again.sequencer.settle():
             again.settle()
