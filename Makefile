@@ -7,6 +7,7 @@
 #   make check            lint, formatting and types; compiles nothing
 #   make bench            build and run the benchmarks   (NAME=ring runs one)
 #   make soak             the long tests (COUNT=1e6 of what ARGS="tests/simulation" counts; or SECONDS=600)
+#   make planted          plant bugs in a copy, one at a time, and see that the tests find them  (NAME=fee: those)
 #   make build            compile what has changed
 #   make clean            remove what was built, but neither .venv nor the demo's data
 #
@@ -24,7 +25,7 @@ SECONDS ?=
 
 CYTHON_SOURCES := core shm persistence benchmarks
 
-.PHONY: run test check bench soak build clean help
+.PHONY: run test check bench soak planted build clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -54,6 +55,9 @@ bench: build
 soak: build
 	@MATCHBOX_SOAK_COUNT=$(COUNT) MATCHBOX_SOAK_SECONDS=$(SECONDS) \
 		$(BIN)/python -m pytest -m soak --timeout 0 -s $(ARGS)
+
+planted: build
+	@$(BIN)/python -m tests.planted $(if $(NAME),-k $(NAME)) $(ARGS)
 
 build: $(VENV)/ready
 	@echo "Compiling what has changed (all of it takes a minute or two)"

@@ -4,7 +4,7 @@ A Choice says what is chosen: a random generator, or Hypothesis, which can make 
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -457,7 +457,7 @@ def set_account(c: Choice, w: World, session: str) -> NDArray[Any]:
         Kind.SET_ACCOUNT,
         account=c.integer(1, ACCOUNTS),
         rules=int(chosen),
-        state=weighted(c, dict(zip(AccountState, (24, 1, 1), strict=True)))
+        state=weighted(c, dict(zip(AccountState, (20, 2, 2), strict=True)))
         if Rule.STATE in chosen
         else 0,
         tier=weighted(c, {TIER_BY_VOLUME: 4, 0: 2, 1: 2, 9: 1, 10: 1})
@@ -500,36 +500,39 @@ def set_market(c: Choice, w: World, session: str) -> NDArray[Any]:
 
 
 def set_fees(c: Choice, w: World, session: str) -> NDArray[Any]:
-    """Taker rates are set for all tiers: a rebate of one may not pass any of them."""
+    """Of one tier; or of all, since a rebate of one may not pass the taker rate of any."""
     market = c.integer(0, 3)
-    if chance(c, 50):
-        tier = c.integer(0, 9)
+    how = weighted(c, {"one": 4, "several": 3, "rebates": 2, "none": 2})
+    if how == "one":
         maker, taker = pick(c, (-100, 0, 1500, -3000)), pick(c, (3000, 500, 29_999))
-        return rules(
-            Kind.SET_FEES, market=market, tier=tier, maker_fee_ppm=maker, taker_fee_ppm=taker
-        )
-    taker = pick(c, (3000, 10_000, 30_000))
-    rows = [
-        rules(
-            Kind.SET_FEES,
-            market=market,
-            tier=tier,
-            maker_fee_ppm=pick(c, (0, 700, 30_000)),
-            taker_fee_ppm=taker,
-        )
-        for tier in range(10)
-    ]
-    rows.append(
-        rules(Kind.SET_FEES, market=market, tier=1, maker_fee_ppm=-2500, taker_fee_ppm=taker)
+        return fees(market, [c.integer(0, 9)], maker, taker)
+    if how == "several":
+        taker = pick(c, (3000, 10_000, 30_000))
+        rows = [fees(market, [tier], pick(c, (0, 700, 30_000)), taker) for tier in range(10)]
+        return np.concatenate([*rows, fees(market, [1], -2500, taker)])
+    if how == "rebates":
+        taker = pick(c, (3000, 10_000))
+        return np.concatenate([fees(market, range(10), maker, taker) for maker in (0, -taker)])
+    # Orders that rest keep a rebate that takers do not pay any more.
+    return np.concatenate(
+        [fees(market, range(10), 0, taker) for taker in (30_000, c.integer(0, 1))]
     )
-    return np.concatenate(rows)
+
+
+def fees(market: int, tiers: Iterable[int], maker: int, taker: int) -> NDArray[Any]:
+    return np.concatenate(
+        [
+            rules(Kind.SET_FEES, market=market, tier=t, maker_fee_ppm=maker, taker_fee_ppm=taker)
+            for t in tiers
+        ]
+    )
 
 
 def set_tier(c: Choice, w: World, session: str) -> NDArray[Any]:
     return rules(
         Kind.SET_TIER,
         tier=c.integer(1, 9),
-        amount=pick(c, (1, 0, 30, 200)),
+        amount=pick(c, (1, 0, 30, 200)) if chance(c, 40) else c.integer(1, 400),
         asset=weighted(c, {USD: 12, 9: 1}),
     )
 
@@ -568,8 +571,8 @@ OF_OPERATORS: dict[Maker, int] = {
     transfer: 4,
     set_account: 6,
     set_market: 8,
-    set_fees: 2,
-    set_tier: 3,
+    set_fees: 4,
+    set_tier: 4,
     new_order: 2,
     cancel: 2,
     mass_cancel: 1,
