@@ -45,7 +45,7 @@ from tests.simulation.world import (
 )
 
 T = TypeVar("T")
-MS = 1_000_000
+MS, DAY = 10**6, 86_400 * 10**9
 LIMITS = (OrderType.LIMIT, OrderType.STOP_LOSS_LIMIT, OrderType.TAKE_PROFIT_LIMIT)
 TRADERS = tuple(name for name in SESSIONS if name != "reader")
 
@@ -217,7 +217,9 @@ def with_terms(c: Choice, w: World, order: NDArray[Any], may_hide: bool) -> NDAr
         most = int(order["quantity_lots"][0]) // step
         terms["display_lots"] = step * c.integer(1, max(1, most - 1))
     if gtd and not chance(c, 3):
-        terms["expire_ns"] = w.now + MS * c.integer(0, 40)
+        times = coming(w)
+        at_once = times and chance(c, 40)
+        terms["expire_ns"] = pick(c, times) if at_once else w.now + MS * c.integer(0, 40)
     if chance(c, 2):
         terms["market"] = 1 + terms["market"] % 3
     return np.concatenate([terms.view(COMMAND), order.view(COMMAND)])
@@ -304,14 +306,29 @@ def mass_cancel(c: Choice, w: World, session: str) -> NDArray[Any]:
     )
 
 
+def coming(w: World) -> list[int]:
+    """When something is due."""
+    times = {*w.auditor.timers.countdowns.values(), *w.auditor.timers.expiries.values()}
+    return sorted(time for time in times if time > w.now)
+
+
+def passing(c: Choice, w: World) -> int:
+    """How much time passes, in ns: often up to where something is due, to the very nanosecond."""
+    how = weighted(c, {"1": 5, "10 ms": 3, "due": 7, "before": 2, "day": 2, "30 days": 1})
+    if how in ("due", "before"):
+        times = coming(w)
+        return max(0, times[0] - w.now - (how == "before")) if times else 1
+    return {"1": 1, "10 ms": 10 * MS, "day": DAY, "30 days": 30 * DAY}[how]
+
+
 def countdown(c: Choice, w: World, session: str) -> NDArray[Any]:
+    if chance(c, 30):
+        timeout = pick(c, (0, 0, 0, -1, 2**31, 2**31 - 1))
+    else:
+        together = [(time - w.now) // MS for time in coming(w) if (time - w.now) % MS == 0]
+        timeout = pick(c, together) if together and chance(c, 50) else c.integer(1, 60)
     return array(
-        COMMAND,
-        kind=Kind.COUNTDOWN,
-        account=accounts_of(c, session),
-        quantity_lots=pick(c, (0, 0, 0, -1, 2**31, 2**31 - 1))
-        if chance(c, 30)
-        else c.integer(1, 60),
+        COMMAND, kind=Kind.COUNTDOWN, account=accounts_of(c, session), quantity_lots=timeout
     )
 
 
@@ -472,7 +489,7 @@ def set_market(c: Choice, w: World, session: str) -> NDArray[Any]:
         c,
         {
             Rule.STATE: 5,
-            Rule.REFERENCE: 2,
+            Rule.REFERENCE: 5,
             Rule.BANDS: 3,
             Rule.PROTECTION: 2,
             Rule.NOTIONAL: 1,
@@ -557,7 +574,7 @@ OF_TRADERS: dict[Maker, int] = {
     faulty: 10,
     faulty_change: 4,
     mass_cancel: 2,
-    countdown: 2,
+    countdown: 4,
     subscribe: 2,
     request: 5,
     end_withdrawal: 2,

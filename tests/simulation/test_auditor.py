@@ -153,7 +153,7 @@ def run(choice: Choice, count: int) -> Scribe:
         name, rows = commands.command(choice, scribe)
         scribe.submit(name, rows)
         if commands.chance(choice, 5):
-            scribe.now += commands.weighted(choice, {1: 5, 10**7: 4, 86_400 * 10**9: 1})
+            scribe.now += commands.passing(choice, scribe)
         for session in SESSIONS:
             if not scribe.attached(session):
                 scribe.attach(session)

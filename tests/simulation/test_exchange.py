@@ -23,7 +23,6 @@ from tests.simulation.world import SESSIONS, World
 EXAMPLES, RULES = 60, 50  # of Hypothesis: some 250 commands each
 WORLDS, COMMANDS = 4, 3_000  # of long runs: how many, and how long each
 LIFE = 5_000  # commands of a soak test's exchange
-SECOND, DAY = 10**9, 86_400 * 10**9
 
 
 def act(
@@ -51,7 +50,7 @@ def between(c: Choice, world: World) -> None:
             for _ in range(c.integer(1, world.agents)):
                 world.poll(c.integer(0, world.agents - 1))
     if commands.chance(c, 10):
-        world.advance(commands.weighted(c, {1: 6, 10**7: 3, DAY: 2, 30 * DAY: 1}))
+        world.advance(commands.passing(c, world))
 
 
 def play(world: World, choice: Choice, steps: int) -> int:
@@ -103,9 +102,9 @@ class ExchangeMachine(RuleBasedStateMachine):
     def random_stretch(self, stretch: int, batches: int) -> None:
         type(self).commands_sent += act(Random(stretch), self.world, batches, note)
 
-    @rule(by_ns=st.sampled_from((1, 10**7, SECOND, DAY, 30 * DAY)))
-    def time_passes(self, by_ns: int) -> None:
-        self.world.advance(by_ns)
+    @rule(data=st.data())
+    def time_passes(self, data: st.DataObject) -> None:
+        self.world.advance(commands.passing(Drawn(data), self.world))
 
     @rule(name=st.sampled_from(tuple(SESSIONS)))
     def attach_again(self, name: str) -> None:
