@@ -284,7 +284,7 @@ def squeeze(c: Choice, w: World, session: str) -> NDArray[Any]:
         time_in_force=TimeInForce.IOC,
         price_ticks=order.price,
         quantity_lots=some_quantity(c, market),
-    )
+    ).view(COMMAND)
     change = array(
         COMMAND,
         kind=Kind.AMEND_ORDER,
@@ -293,7 +293,19 @@ def squeeze(c: Choice, w: World, session: str) -> NDArray[Any]:
         quantity_lots=order.leaves if chance(c, 70) else some_quantity(c, market),
         flags=Flag.TO_OPEN,
     )
-    return np.concatenate([other.view(COMMAND), change])
+    return np.concatenate([*emptied(c, w, order.account, market, order.side), other, change])
+
+
+def emptied(c: Choice, w: World, account: int, market: int, side: int) -> list[NDArray[Any]]:
+    """Mostly: nearly all that the account could pay with for another such order, withdrawn."""
+    asset = MARKETS[market]["quote_asset" if side == Side.BUY else "base_asset"]
+    free = w.auditor.ledger.balance(account, asset).free
+    left = c.integer(0, WEALTH[asset] // 20)
+    if free <= left or chance(c, 30):
+        return []
+    row = array(MONEY_RECORD, kind=Kind.REQUEST_WITHDRAWAL, account=account, asset=asset)
+    row["amount"], row["reference"] = free - left, w.reference()
+    return [row.view(COMMAND)]
 
 
 def mass_cancel(c: Choice, w: World, session: str) -> NDArray[Any]:
@@ -489,11 +501,11 @@ def set_market(c: Choice, w: World, session: str) -> NDArray[Any]:
         c,
         {
             Rule.STATE: 5,
-            Rule.REFERENCE: 5,
+            Rule.REFERENCE: 3,
             Rule.BANDS: 3,
             Rule.PROTECTION: 2,
-            Rule.NOTIONAL: 1,
-            Rule.ORDERS: 1,
+            Rule.NOTIONAL: 2,
+            Rule.ORDERS: 2,
             Rule.CANCEL: 1,
             Rule.STATE | Rule.BANDS: 1,
             Rule.TIER: 1,
@@ -501,7 +513,7 @@ def set_market(c: Choice, w: World, session: str) -> NDArray[Any]:
     )
     values: dict[str, Any] = {}
     if Rule.STATE in chosen:
-        values["state"] = weighted(c, dict(zip(MarketState, (24, 2, 1, 1), strict=True)))
+        values["state"] = weighted(c, dict(zip(MarketState, (24, 2, 2, 2), strict=True)))
     if Rule.REFERENCE in chosen:
         values["reference_ticks"] = some_price(c, market)
     if Rule.BANDS in chosen:
@@ -514,6 +526,32 @@ def set_market(c: Choice, w: World, session: str) -> NDArray[Any]:
     if Rule.ORDERS in chosen:
         values["account_orders"] = pick(c, (0, 3, 8))
     return rules(Kind.SET_MARKET, market=market, rules=int(chosen), **values)
+
+
+def pincers(c: Choice, w: World, session: str) -> NDArray[Any]:
+    """From both sides of a price, one order waits for a rise to it and one for a fall."""
+    market = c.integer(1, 3)
+    step = MARKETS[market].get("price_step_ticks", 1)
+    middle, rows = some_price(c, market), []
+    for side, away in ((Side.BUY, -step), (Side.SELL, step)):
+        reference: dict[str, Any] = {"rules": int(Rule.REFERENCE)}
+        reference["reference_ticks"] = middle + 3 * away
+        rows.append(rules(Kind.SET_MARKET, market=market, **reference))
+        rows.append(
+            array(
+                NEW_ORDER,
+                kind=Kind.NEW_ORDER,
+                account=c.integer(1, ACCOUNTS),
+                market=market,
+                side=side,
+                order_type=OrderType.STOP_LOSS_LIMIT,
+                time_in_force=TimeInForce.GTC,
+                trigger_ticks=middle + away * c.integer(0, 1),
+                price_ticks=middle,
+                quantity_lots=some_quantity(c, market),
+            ).view(COMMAND)
+        )
+    return np.concatenate(rows)
 
 
 def set_fees(c: Choice, w: World, session: str) -> NDArray[Any]:
@@ -588,12 +626,13 @@ OF_OPERATORS: dict[Maker, int] = {
     transfer: 4,
     set_account: 6,
     set_market: 8,
+    pincers: 2,
     set_fees: 4,
     set_tier: 4,
     new_order: 2,
     cancel: 2,
     mass_cancel: 1,
-    define: 1,
+    define: 2,
 }
 
 

@@ -43,7 +43,7 @@ BTC, ETH, USD = 1, 2, 3
 ASSETS = {BTC: ("BTC", 8), ETH: ("ETH", 3), USD: ("USD", 2)}
 ACCOUNTS = 5
 PARENT, CHILD = 1, 4  # the child is a sub-account of the parent
-MAX_ORDERS = 14
+MAX_ORDERS = 11
 # A few orders' worth of each asset.
 WEALTH = {BTC: 40 * 10**6, ETH: 3_000, USD: 6_000}
 MATCHERS = 2
