@@ -6,7 +6,8 @@
 #   make test             build and run the tests        (ARGS="-k ring" picks some)
 #   make check            lint, formatting and types; compiles nothing
 #   make bench            build and run the benchmarks   (NAME=ring runs one)
-#   make soak             the long tests                 (COUNT=1e8 or SECONDS=600 sets how long)
+#   make soak             the long tests (COUNT=1e6 of what ARGS="tests/simulation" counts; or SECONDS=600)
+#   make planted          plant bugs in a copy, one at a time, and see that the tests find them  (NAME=fee: those)
 #   make build            compile what has changed
 #   make clean            remove what was built, but neither .venv nor the demo's data
 #
@@ -24,7 +25,7 @@ SECONDS ?=
 
 CYTHON_SOURCES := core shm persistence benchmarks
 
-.PHONY: run test check bench soak build clean help
+.PHONY: run test check bench soak planted build clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -53,7 +54,10 @@ bench: build
 
 soak: build
 	@MATCHBOX_SOAK_COUNT=$(COUNT) MATCHBOX_SOAK_SECONDS=$(SECONDS) \
-		$(BIN)/python -m pytest -m soak --timeout 0 $(ARGS)
+		$(BIN)/python -m pytest -m soak --timeout 0 -s $(ARGS)
+
+planted: build
+	@$(BIN)/python -m tests.planted $(if $(NAME),-k $(NAME)) $(ARGS)
 
 build: $(VENV)/ready
 	@echo "Compiling what has changed (all of it takes a minute or two)"

@@ -1,9 +1,11 @@
 """What all tests share: soak selection, seeds, unique names in /dev/shm, compiled C, plain memory.
 
-Soak tests run only when asked for by mark (`pytest -m soak`, `make soak`). The environment may set
+Soak tests run only when asked for by mark (`pytest -m soak`, `make soak`). Each says in its mark
+what it counts: `@pytest.mark.soak("records")`. The environment may set
 
-    MATCHBOX_SOAK_COUNT    records, kills, mutations, ...: what the test counts (default: its own)
-    MATCHBOX_SOAK_SECONDS  an upper limit for tests that run by time (default: their own)
+    MATCHBOX_SOAK_COUNT    how many of these (default: the test's own number); tests that count
+                           different things cannot be run with one count
+    MATCHBOX_SOAK_SECONDS  an upper limit for tests that can end early
     MATCHBOX_TEST_SEED     the seed to replay; each test that uses one prints it
 """
 
@@ -31,14 +33,28 @@ RUN = f"t{os.getpid()}x"
 _numbers = count()
 
 
+# Last, so that -m and -k have picked before.
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave soak tests out unless -m says what to run."""
+    marks = {item: item.get_closest_marker("soak") for item in items}
+    soak = [item for item in items if marks[item]]
     if config.option.markexpr:
-        return
-    soak = [item for item in items if item.get_closest_marker("soak")]
-    if soak:
+        if os.environ.get("MATCHBOX_SOAK_COUNT"):
+            _check_units({mark.args[0]: item.nodeid for item, mark in marks.items() if mark})
+    elif soak:
         config.hook.pytest_deselected(items=soak)
         items[:] = [item for item in items if item not in soak]
+
+
+def _check_units(units: dict[str, str]) -> None:
+    """One count for things as different as records and kills would be wrong for one of them."""
+    if len(units) > 1:
+        counted = "".join(f"\n  {unit}: {test}" for unit, test in sorted(units.items()))
+        raise pytest.UsageError(
+            f"the count is one number, but these tests count different things; name the one that "
+            f"is meant (make soak COUNT=1e6 ARGS=tests/simulation){counted}"
+        )
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
@@ -84,13 +100,13 @@ def seed(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(scope="session")
 def soak_count() -> Callable[[int], int]:
-    """soak_count(default): how many records, kills, ... a soak test is to do."""
+    """soak_count(default): how many of what its mark names a soak test is to do."""
     return lambda default: int(float(os.environ.get("MATCHBOX_SOAK_COUNT") or default))
 
 
 @pytest.fixture(scope="session")
 def soak_seconds() -> Callable[[float], float]:
-    """soak_seconds(default): how long a soak test that runs by time is to run."""
+    """soak_seconds(default): after how long a soak test is to end, if it has not done its count."""
     return lambda default: float(os.environ.get("MATCHBOX_SOAK_SECONDS") or default)
 
 

@@ -123,3 +123,32 @@ def test_rings_of_the_smallest_size_cannot_lock() -> None:
         results.append((np.sort(reports["sequence"]).tolist(), exchange.book_hash()))
         assert (reports["kind"] == 3).sum() == 2 * 2 * 200 * 3
     assert results[0] == results[1] == results[2]
+
+
+def test_what_filled_every_ring_can_be_played_again() -> None:
+    """A replay has no more room than there was: it settles in time to make some.
+
+    A sweep of more makers than an event ring holds, and in the same round more refusals than fit
+    the ledger's: the publisher waits for the matcher, that for the sequencer.
+    """
+    small = plan(1, 1, log_slots=64, event_slots=16, max_orders=512)
+    exchange = Exchange(small)
+    bot = exchange.attach()
+    for _ in range(60):
+        bot.sell(1, quantity_lots=1, price_ticks=100)
+        exchange.settle()
+    commands = np.zeros(40, COMMAND)
+    commands["kind"], commands["order_id"] = Kind.CANCEL_ORDER, 1 << 40
+    commands[0]["kind"], commands[0]["market"], commands[0]["side"] = Kind.NEW_ORDER, 1, 1
+    commands[0]["order_type"] = commands[0]["time_in_force"] = 1
+    commands[0]["price_ticks"], commands[0]["quantity_lots"], commands[0]["order_id"] = 100, 60, 0
+    bot.submit(commands)
+    exchange.settle()
+    log, again = exchange.log, Exchange(small, define=False)
+    done = rounds = 0
+    while done < len(log):
+        done += again.sequencer.replay(log[done:])
+        again.settle()
+        rounds += 1
+        assert rounds < 10 * len(log), f"stands still after {done} of {len(log)} records"
+    assert again.state_hash() == exchange.state_hash()

@@ -227,7 +227,7 @@ def test_a_million_mutations_disturb_nobody(seed: int) -> None:
     check(fight(seed, 1_000_000))
 
 
-@pytest.mark.soak
+@pytest.mark.soak("mutations")
 @pytest.mark.timeout(7200)
 def test_ten_million_mutations_disturb_nobody(seed: int, soak_count: Any) -> None:
     count = soak_count(10_000_000)

@@ -371,7 +371,7 @@ def test_a_writer_killed_at_any_moment_leaves_every_committed_batch(
     kill_writers(tmp_path, make_log, random.Random(seed), 12)
 
 
-@pytest.mark.soak
+@pytest.mark.soak("kills")
 @pytest.mark.timeout(3600)
 def test_a_writer_killed_hundreds_of_times_leaves_every_committed_batch(
     tmp_path: Path, make_log: MakeLog, seed: int, soak_count: Callable[[int], int]

@@ -292,7 +292,7 @@ def test_a_lossy_producer_can_be_killed_at_any_moment(exchange: Open, seed: int)
     assert one.committed(1)["position"].tolist() == [one.ring.produced]
 
 
-@pytest.mark.soak
+@pytest.mark.soak("records")
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("batch", [1, 64])
 def test_two_processes_exchange_a_hundred_million_records(
@@ -301,7 +301,7 @@ def test_two_processes_exchange_a_hundred_million_records(
     run_through(exchange(capacity=4096), soak_count(100_000_000), batch)
 
 
-@pytest.mark.soak
+@pytest.mark.soak("kills")
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize(
     ("capacity", "readers", "batch"), [(8, 1, 1), (64, 1, 40), (1024, 1, 200), (64, 3, 20)]

@@ -4,7 +4,7 @@ A Choice says what is chosen: a random generator, or Hypothesis, which can make 
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -45,7 +45,7 @@ from tests.simulation.world import (
 )
 
 T = TypeVar("T")
-MS = 1_000_000
+MS, DAY = 10**6, 86_400 * 10**9
 LIMITS = (OrderType.LIMIT, OrderType.STOP_LOSS_LIMIT, OrderType.TAKE_PROFIT_LIMIT)
 TRADERS = tuple(name for name in SESSIONS if name != "reader")
 
@@ -217,7 +217,9 @@ def with_terms(c: Choice, w: World, order: NDArray[Any], may_hide: bool) -> NDAr
         most = int(order["quantity_lots"][0]) // step
         terms["display_lots"] = step * c.integer(1, max(1, most - 1))
     if gtd and not chance(c, 3):
-        terms["expire_ns"] = w.now + MS * c.integer(0, 40)
+        times = coming(w)
+        at_once = times and chance(c, 40)
+        terms["expire_ns"] = pick(c, times) if at_once else w.now + MS * c.integer(0, 40)
     if chance(c, 2):
         terms["market"] = 1 + terms["market"] % 3
     return np.concatenate([terms.view(COMMAND), order.view(COMMAND)])
@@ -282,7 +284,7 @@ def squeeze(c: Choice, w: World, session: str) -> NDArray[Any]:
         time_in_force=TimeInForce.IOC,
         price_ticks=order.price,
         quantity_lots=some_quantity(c, market),
-    )
+    ).view(COMMAND)
     change = array(
         COMMAND,
         kind=Kind.AMEND_ORDER,
@@ -291,7 +293,19 @@ def squeeze(c: Choice, w: World, session: str) -> NDArray[Any]:
         quantity_lots=order.leaves if chance(c, 70) else some_quantity(c, market),
         flags=Flag.TO_OPEN,
     )
-    return np.concatenate([other.view(COMMAND), change])
+    return np.concatenate([*emptied(c, w, order.account, market, order.side), other, change])
+
+
+def emptied(c: Choice, w: World, account: int, market: int, side: int) -> list[NDArray[Any]]:
+    """Mostly: nearly all that the account could pay with for another such order, withdrawn."""
+    asset = MARKETS[market]["quote_asset" if side == Side.BUY else "base_asset"]
+    free = w.auditor.ledger.balance(account, asset).free
+    left = c.integer(0, WEALTH[asset] // 20)
+    if free <= left or chance(c, 30):
+        return []
+    row = array(MONEY_RECORD, kind=Kind.REQUEST_WITHDRAWAL, account=account, asset=asset)
+    row["amount"], row["reference"] = free - left, w.reference()
+    return [row.view(COMMAND)]
 
 
 def mass_cancel(c: Choice, w: World, session: str) -> NDArray[Any]:
@@ -304,14 +318,29 @@ def mass_cancel(c: Choice, w: World, session: str) -> NDArray[Any]:
     )
 
 
+def coming(w: World) -> list[int]:
+    """When something is due."""
+    times = {*w.auditor.timers.countdowns.values(), *w.auditor.timers.expiries.values()}
+    return sorted(time for time in times if time > w.now)
+
+
+def passing(c: Choice, w: World) -> int:
+    """How much time passes, in ns: often up to where something is due, to the very nanosecond."""
+    how = weighted(c, {"1": 5, "10 ms": 3, "due": 7, "before": 2, "day": 2, "30 days": 1})
+    if how in ("due", "before"):
+        times = coming(w)
+        return max(0, times[0] - w.now - (how == "before")) if times else 1
+    return {"1": 1, "10 ms": 10 * MS, "day": DAY, "30 days": 30 * DAY}[how]
+
+
 def countdown(c: Choice, w: World, session: str) -> NDArray[Any]:
+    if chance(c, 30):
+        timeout = pick(c, (0, 0, 0, -1, 2**31, 2**31 - 1))
+    else:
+        together = [(time - w.now) // MS for time in coming(w) if (time - w.now) % MS == 0]
+        timeout = pick(c, together) if together and chance(c, 50) else c.integer(1, 60)
     return array(
-        COMMAND,
-        kind=Kind.COUNTDOWN,
-        account=accounts_of(c, session),
-        quantity_lots=pick(c, (0, 0, 0, -1, 2**31, 2**31 - 1))
-        if chance(c, 30)
-        else c.integer(1, 60),
+        COMMAND, kind=Kind.COUNTDOWN, account=accounts_of(c, session), quantity_lots=timeout
     )
 
 
@@ -457,7 +486,7 @@ def set_account(c: Choice, w: World, session: str) -> NDArray[Any]:
         Kind.SET_ACCOUNT,
         account=c.integer(1, ACCOUNTS),
         rules=int(chosen),
-        state=weighted(c, dict(zip(AccountState, (24, 1, 1), strict=True)))
+        state=weighted(c, dict(zip(AccountState, (20, 2, 2), strict=True)))
         if Rule.STATE in chosen
         else 0,
         tier=weighted(c, {TIER_BY_VOLUME: 4, 0: 2, 1: 2, 9: 1, 10: 1})
@@ -472,11 +501,11 @@ def set_market(c: Choice, w: World, session: str) -> NDArray[Any]:
         c,
         {
             Rule.STATE: 5,
-            Rule.REFERENCE: 2,
+            Rule.REFERENCE: 3,
             Rule.BANDS: 3,
             Rule.PROTECTION: 2,
-            Rule.NOTIONAL: 1,
-            Rule.ORDERS: 1,
+            Rule.NOTIONAL: 2,
+            Rule.ORDERS: 2,
             Rule.CANCEL: 1,
             Rule.STATE | Rule.BANDS: 1,
             Rule.TIER: 1,
@@ -484,7 +513,7 @@ def set_market(c: Choice, w: World, session: str) -> NDArray[Any]:
     )
     values: dict[str, Any] = {}
     if Rule.STATE in chosen:
-        values["state"] = weighted(c, dict(zip(MarketState, (24, 2, 1, 1), strict=True)))
+        values["state"] = weighted(c, dict(zip(MarketState, (24, 2, 2, 2), strict=True)))
     if Rule.REFERENCE in chosen:
         values["reference_ticks"] = some_price(c, market)
     if Rule.BANDS in chosen:
@@ -499,37 +528,66 @@ def set_market(c: Choice, w: World, session: str) -> NDArray[Any]:
     return rules(Kind.SET_MARKET, market=market, rules=int(chosen), **values)
 
 
-def set_fees(c: Choice, w: World, session: str) -> NDArray[Any]:
-    """Taker rates are set for all tiers: a rebate of one may not pass any of them."""
-    market = c.integer(0, 3)
-    if chance(c, 50):
-        tier = c.integer(0, 9)
-        maker, taker = pick(c, (-100, 0, 1500, -3000)), pick(c, (3000, 500, 29_999))
-        return rules(
-            Kind.SET_FEES, market=market, tier=tier, maker_fee_ppm=maker, taker_fee_ppm=taker
+def pincers(c: Choice, w: World, session: str) -> NDArray[Any]:
+    """From both sides of a price, one order waits for a rise to it and one for a fall."""
+    market = c.integer(1, 3)
+    step = MARKETS[market].get("price_step_ticks", 1)
+    middle, rows = some_price(c, market), []
+    for side, away in ((Side.BUY, -step), (Side.SELL, step)):
+        reference: dict[str, Any] = {"rules": int(Rule.REFERENCE)}
+        reference["reference_ticks"] = middle + 3 * away
+        rows.append(rules(Kind.SET_MARKET, market=market, **reference))
+        rows.append(
+            array(
+                NEW_ORDER,
+                kind=Kind.NEW_ORDER,
+                account=c.integer(1, ACCOUNTS),
+                market=market,
+                side=side,
+                order_type=OrderType.STOP_LOSS_LIMIT,
+                time_in_force=TimeInForce.GTC,
+                trigger_ticks=middle + away * c.integer(0, 1),
+                price_ticks=middle,
+                quantity_lots=some_quantity(c, market),
+            ).view(COMMAND)
         )
-    taker = pick(c, (3000, 10_000, 30_000))
-    rows = [
-        rules(
-            Kind.SET_FEES,
-            market=market,
-            tier=tier,
-            maker_fee_ppm=pick(c, (0, 700, 30_000)),
-            taker_fee_ppm=taker,
-        )
-        for tier in range(10)
-    ]
-    rows.append(
-        rules(Kind.SET_FEES, market=market, tier=1, maker_fee_ppm=-2500, taker_fee_ppm=taker)
-    )
     return np.concatenate(rows)
+
+
+def set_fees(c: Choice, w: World, session: str) -> NDArray[Any]:
+    """Of one tier; or of all, since a rebate of one may not pass the taker rate of any."""
+    market = c.integer(0, 3)
+    how = weighted(c, {"one": 4, "several": 3, "rebates": 2, "none": 2})
+    if how == "one":
+        maker, taker = pick(c, (-100, 0, 1500, -3000)), pick(c, (3000, 500, 29_999))
+        return fees(market, [c.integer(0, 9)], maker, taker)
+    if how == "several":
+        taker = pick(c, (3000, 10_000, 30_000))
+        rows = [fees(market, [tier], pick(c, (0, 700, 30_000)), taker) for tier in range(10)]
+        return np.concatenate([*rows, fees(market, [1], -2500, taker)])
+    if how == "rebates":
+        taker = pick(c, (3000, 10_000))
+        return np.concatenate([fees(market, range(10), maker, taker) for maker in (0, -taker)])
+    # Orders that rest keep a rebate that takers do not pay any more.
+    return np.concatenate(
+        [fees(market, range(10), 0, taker) for taker in (30_000, c.integer(0, 1))]
+    )
+
+
+def fees(market: int, tiers: Iterable[int], maker: int, taker: int) -> NDArray[Any]:
+    return np.concatenate(
+        [
+            rules(Kind.SET_FEES, market=market, tier=t, maker_fee_ppm=maker, taker_fee_ppm=taker)
+            for t in tiers
+        ]
+    )
 
 
 def set_tier(c: Choice, w: World, session: str) -> NDArray[Any]:
     return rules(
         Kind.SET_TIER,
         tier=c.integer(1, 9),
-        amount=pick(c, (1, 0, 30, 200)),
+        amount=pick(c, (1, 0, 30, 200)) if chance(c, 40) else c.integer(1, 400),
         asset=weighted(c, {USD: 12, 9: 1}),
     )
 
@@ -554,7 +612,7 @@ OF_TRADERS: dict[Maker, int] = {
     faulty: 10,
     faulty_change: 4,
     mass_cancel: 2,
-    countdown: 2,
+    countdown: 4,
     subscribe: 2,
     request: 5,
     end_withdrawal: 2,
@@ -568,12 +626,13 @@ OF_OPERATORS: dict[Maker, int] = {
     transfer: 4,
     set_account: 6,
     set_market: 8,
-    set_fees: 2,
-    set_tier: 3,
+    pincers: 2,
+    set_fees: 4,
+    set_tier: 4,
     new_order: 2,
     cancel: 2,
     mass_cancel: 1,
-    define: 1,
+    define: 2,
 }
 
 

@@ -22,7 +22,7 @@ from tests.simulation.world import SESSIONS, World
 
 EXAMPLES, RULES = 60, 50  # of Hypothesis: some 250 commands each
 WORLDS, COMMANDS = 4, 3_000  # of long runs: how many, and how long each
-SECOND, DAY = 10**9, 86_400 * 10**9
+LIFE = 5_000  # commands of a soak test's exchange
 
 
 def act(
@@ -50,7 +50,7 @@ def between(c: Choice, world: World) -> None:
             for _ in range(c.integer(1, world.agents)):
                 world.poll(c.integer(0, world.agents - 1))
     if commands.chance(c, 10):
-        world.advance(commands.weighted(c, {1: 6, 10**7: 3, DAY: 1}))
+        world.advance(commands.passing(c, world))
 
 
 def play(world: World, choice: Choice, steps: int) -> int:
@@ -102,9 +102,9 @@ class ExchangeMachine(RuleBasedStateMachine):
     def random_stretch(self, stretch: int, batches: int) -> None:
         type(self).commands_sent += act(Random(stretch), self.world, batches, note)
 
-    @rule(by_ns=st.sampled_from((1, 10**7, SECOND, DAY)))
-    def time_passes(self, by_ns: int) -> None:
-        self.world.advance(by_ns)
+    @rule(data=st.data())
+    def time_passes(self, data: st.DataObject) -> None:
+        self.world.advance(commands.passing(Drawn(data), self.world))
 
     @rule(name=st.sampled_from(tuple(SESSIONS)))
     def attach_again(self, name: str) -> None:
@@ -136,14 +136,6 @@ def run_machine(number: int, examples: int) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_the_exchange_does_what_the_rules_say(seed: int) -> None:
-    """Hypothesis looks for it, and makes short what it finds."""
-    ExchangeMachine.commands_sent = 0
-    run_machine(seed, EXAMPLES)
-    print(f"{ExchangeMachine.commands_sent:,} commands")
-
-
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("event_slots", (1024, 16))
 def test_long_runs_do_what_the_rules_say(seed: int, event_slots: int) -> None:
     """Long lives, full books; with small event rings, records are settled in their middle.
@@ -156,15 +148,33 @@ def test_long_runs_do_what_the_rules_say(seed: int, event_slots: int) -> None:
         world.compare_replay()
 
 
-@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_the_exchange_does_what_the_rules_say(seed: int) -> None:
+    """Hypothesis looks for it, and makes short what it finds."""
+    ExchangeMachine.commands_sent = 0
+    run_machine(seed, EXAMPLES)
+    print(f"{ExchangeMachine.commands_sent:,} commands")
+
+
+@pytest.mark.soak("commands")
 def test_the_exchange_does_what_the_rules_say_for_long(
     seed: int, soak_count: Callable[[int], int], soak_seconds: Callable[[float], float]
 ) -> None:
-    """MATCHBOX_SOAK_COUNT commands, or MATCHBOX_SOAK_SECONDS, whichever ends first."""
-    count, until = soak_count(10**12), time.monotonic() + soak_seconds(3600.0)
-    done = number = 0
+    """One life after the other, each with a seed of its own, which alone repeats it."""
+    count, until = soak_count(1_000_000), time.monotonic() + soak_seconds(float("inf"))
+    done = lives = 0
     while done < count and time.monotonic() < until:
-        number += 1
-        print(f"{done:,} commands; next: world {number}", flush=True)
-        world = World(event_slots=16 if number % 2 else 1024)
-        done += play(world, Random(seed * 1000 + number), 5_000)
+        again = f"MATCHBOX_TEST_SEED={seed + lives} MATCHBOX_SOAK_COUNT=1"
+        print(f"{done:,} commands; next life: {again}", flush=True)
+        done += live(seed + lives)
+        lives += 1
+    print(f"{done:,} commands in {lives:,} lives, from MATCHBOX_TEST_SEED={seed}", flush=True)
+    assert done >= count or time.monotonic() >= until
+
+
+def live(seed: int) -> int:
+    """A life of an exchange, from nothing to its log played again; how many commands."""
+    world = World(event_slots=16 if seed % 2 else 1024)
+    done = play(world, Random(seed), LIFE)
+    world.compare_replay()
+    return done

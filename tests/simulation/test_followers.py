@@ -165,7 +165,7 @@ def follow(choice: Random, count: int, followers: Followers) -> None:
         name, rows = commands.command(choice, scribe)
         scribe.submit(name, rows)
         if commands.chance(choice, 5):
-            scribe.now += commands.weighted(choice, {1: 5, 10**7: 4, 86_400 * 10**9: 1})
+            scribe.now += commands.passing(choice, scribe)
         if number % 8 == 0:
             followers.run()
             for session in scribe.numbers:

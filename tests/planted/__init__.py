@@ -1,0 +1,1 @@
+"""Does the suite find bugs? It is given some, one at a time (`make planted`)."""
