@@ -42,6 +42,7 @@ class Log:
         self.sequence = 0
         self.positions = dict.fromkeys((0, OPERATOR, TRUSTED, OWN), 0)
         self.records: list[NDArray[Any]] = []
+        self.steps: list[Step] = []
         self.named(Kind.START, session=0, epoch=1)
         self.attach("operator", capabilities=7)
         scale = len(str(lot_units)) - 1
@@ -62,17 +63,20 @@ class Log:
 
     # ---- records
 
-    def put(self, row: NDArray[Any], session: int, lag: int = 1, index: int = 0) -> Step:
-        """The next record of the log."""
+    def put(self, row: NDArray[Any], session: int, lag: int = 0, index: int = 0) -> Step:
+        """The next record of the log, and what came of it, if no other belongs to it."""
         row = np.ascontiguousarray(row).view(LOG_RECORD)
         self.sequence += 1
         if session:
             self.positions[session] += 1
         row["sequence"], row["timestamp_ns"] = self.sequence, self.now
         row["session"], row["session_position"] = session, self.positions[session]
-        row["settled_lag"], row["settled_index"] = lag, index
+        # Those that may belong together have the same place.
+        row["settled_lag"] = lag or self.sequence - self.auditor.sequence
+        row["settled_index"] = index
         self.records.append(row)
-        return self.auditor.apply(row)[0]
+        self.steps += self.auditor.apply(row)
+        return self.steps[-1]
 
     def command(self, kind: int, *, session: int = TRUSTED, **values: Any) -> Step:
         return self._row(COMMAND, kind, session, values)
@@ -150,7 +154,7 @@ class Log:
     def _row(self, dtype: Any, kind: int, session: int, values: dict[str, Any]) -> Step:
         row = np.zeros(1, dtype)
         row["kind"] = kind
-        lag, index = values.pop("lag", 1), values.pop("index", 0)
+        lag, index = values.pop("lag", 0), values.pop("index", 0)
         for name, value in values.items():
             row[name] = value
         return self.put(row, session, lag, index)
@@ -159,6 +163,7 @@ class Log:
 
     @property
     def differences(self) -> list[str]:
+        self.steps += self.auditor.end()
         return [str(difference) for difference in self.auditor.differences]
 
     def balance(self, account: int, asset: int) -> tuple[int, int]:
