@@ -5,6 +5,7 @@ who sends it, the command alone, who may, room, money; the book's own checks are
 what concerns several orders at once in together.py.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -264,16 +265,14 @@ def who_may(a: "Auditor", r: Record, market: Market) -> int:
     return Reason.MARKET_POST_ONLY if market.state == MarketState.POST_ONLY and takes else 0
 
 
-def room(
-    a: "Auditor", orders: list[Record], market: Market, replaced: LiveOrder | None = None
-) -> int:
-    """For orders that come together; what they replace does not count any more."""
+def room(a: "Auditor", orders: list[Record], market: Market, gone: Sequence[LiveOrder] = ()) -> int:
+    """For orders that come together; those in whose place they come do not count any more."""
     names = [r.client_order_id for r in orders if r.client_order_id]
     account = orders[0].account
     found = (a.ledger.find(account, 0, name) for name in names)
-    if len(set(names)) < len(names) or any(order not in (None, replaced) for order in found):
+    if len(set(names)) < len(names) or any(order not in (None, *gone) for order in found):
         return Reason.DUPLICATE_CLIENT_ORDER_ID
-    more = len(orders) - (replaced is not None)
+    more = len(orders) - len(gone)
     counts = a.ledger.counts
     if counts[market.number, 0] + more > market.max_orders:
         return Reason.TOO_MANY_ORDERS

@@ -580,10 +580,9 @@ class Auditor:
         self._compare_release(head, legs, pending)
         if len(legs) != len(pending) or not legs:
             return
+        decisions = together.release(self, head, legs, pending)
         for order in pending:
             self.ledger.end(order.order_id)
-        sessions = [order.session for order in pending]
-        decisions = together.release(self, head, legs, sessions)
         for step, decision in zip(steps[1:], decisions, strict=True):
             r = step.record
             if r.reject != decision.reject:
@@ -597,8 +596,8 @@ class Auditor:
                 step.ledger.append(refusal(r))
         if not any(r.reject for r in legs):
             orders = [
-                decision.order or self._as_logged(r, session)
-                for r, decision, session in zip(legs, decisions, sessions, strict=True)
+                decision.order or self._as_logged(r, before.session)
+                for r, decision, before in zip(legs, decisions, pending, strict=True)
             ]
             self._apply_list(head, orders, steps[1:])
 

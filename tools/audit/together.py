@@ -85,7 +85,7 @@ def belongs(group: list[Record]) -> Sequence[int]:
 
 def _in_list(list_type: int, legs: int) -> Sequence[int]:
     placed = 2 if list_type == ListType.OCO else 1
-    return [Belongs.IN_LIST] * placed + [Belongs.IS_PENDING] * (legs - placed)
+    return ([Belongs.IN_LIST] * placed + [Belongs.IS_PENDING] * (legs - placed))[:legs]
 
 
 # ---- what is decided
@@ -131,7 +131,8 @@ def replace(a: "Auditor", group: list[Record], session: Session) -> list[Decisio
     if old is None and not head.flags & Flag.ALLOW_FAILURE:
         decision = Decision(Reason.CANCEL_FAILED)
     else:
-        reason = decide.who_may(a, new, market) or decide.room(a, [new], market, old)
+        gone = [old] if old else []
+        reason = decide.who_may(a, new, market) or decide.room(a, [new], market, gone)
         more = would_free(a, old, new) if old else 0
         decision = (
             Decision(reason) if reason else decide.money(a, new, session.number, market, more=more)
@@ -188,7 +189,9 @@ def order_list(a: "Auditor", head: Record, legs: list[Record], session: Session)
     return [Decision(0), *decisions]
 
 
-def release(a: "Auditor", head: Record, legs: list[Record], sessions: list[int]) -> list[Decision]:
+def release(
+    a: "Auditor", head: Record, legs: list[Record], pending: list[LiveOrder]
+) -> list[Decision]:
     """The pending orders of a list are placed: one, or a pair of which both are taken or none."""
     market = a.definitions.markets[head.market]
     terms = terms_of(head, legs)
@@ -196,7 +199,7 @@ def release(a: "Auditor", head: Record, legs: list[Record], sessions: list[int])
         reason = decide.check_order(r, its, market)
         if reason:
             return _refused(legs, reason)
-    return place(a, legs, legs, market, sessions)
+    return place(a, legs, legs, market, [order.session for order in pending], pending)
 
 
 def place(
@@ -205,10 +208,11 @@ def place(
     legs: list[Record],
     market: Market,
     sessions: list[int],
+    gone: Sequence[LiveOrder] = (),
 ) -> list[Decision]:
     """The legs that are placed now, one or a pair, each of them right by itself."""
     reasons = [decide.who_may(a, r, market) for r in placed]
-    reason = next(filter(None, reasons), 0) or decide.room(a, legs, market)
+    reason = next(filter(None, reasons), 0) or decide.room(a, legs, market, gone)
     if reason:
         return _refused(placed, reason)
     decisions: list[Decision] = []
