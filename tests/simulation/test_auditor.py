@@ -93,6 +93,12 @@ class Scribe:
         known = list(Kind)
         rows["kind"] = [kind if kind in known else Kind.INVALID for kind in rows["kind"].tolist()]
         group = list(read(rows))
+        for r in group:
+            # What a stamp would take the place of is as it was sent, as in a refused record.
+            r.reject = {
+                Kind.CANCEL_ORDER: Reason.BAD_QUANTITY,
+                Kind.NEW_ORDER: Reason.BAD_PRICE,
+            }.get(r.kind, 0)
         decisions = together.decide_group(auditor, group, session)
         self._stamp(rows, together.belongs(group), decisions)
         if rows["kind"][0] == Kind.ORDER_LIST:

@@ -38,8 +38,8 @@ from matchbox.tools.audit import invariants
 from matchbox.tools.audit.definitions import Limits
 from matchbox.tools.audit.exchange import Auditor, Step
 from matchbox.tools.audit.records import Event, Report, events, kind_name, reports
-from matchbox.tools.audit.together import replaces
 from matchbox.tools.audit.reports import Reporter
+from matchbox.tools.audit.together import replaces
 from tests.core.exchange import Connection, Exchange, plan
 
 BTC, ETH, USD = 1, 2, 3

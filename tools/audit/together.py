@@ -74,7 +74,7 @@ def belongs(group: list[Record]) -> Sequence[int]:
     """What has_terms is to say, by record."""
     head = group[0]
     if head.kind == Kind.ORDER_LIST and head.list_type in LEGS:
-        return [0, *_in_list(head.list_type, len(group) - 1)]
+        return [0, *belongs_in(head.list_type, len(group) - 1)]
     if head.kind in LISTS:
         return [0] + [Belongs.IN_LIST] * (len(group) - 1)
     if replaces(head):
@@ -83,7 +83,7 @@ def belongs(group: list[Record]) -> Sequence[int]:
     return [0, Belongs.HAS_TERMS] if len(group) == 2 else [0]
 
 
-def _in_list(list_type: int, legs: int) -> Sequence[int]:
+def belongs_in(list_type: int, legs: int) -> Sequence[int]:
     placed = 2 if list_type == ListType.OCO else 1
     return ([Belongs.IN_LIST] * placed + [Belongs.IS_PENDING] * (legs - placed))[:legs]
 
