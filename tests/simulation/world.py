@@ -231,6 +231,15 @@ class World:
         self.references += 1
         return f"r{self.references}".encode()
 
+    def shares(self) -> str:
+        """How much there was of lists and replacements, and how much of it was accepted."""
+        found = []
+        for name in ("OCO", "OTO", "OTOCO", "RELEASED", "REPLACE", "REPLACES"):
+            refused = self.seen[f"{name}: refused"]
+            by_book = self.seen[f"{name}: refused by the book"]
+            found.append(f"{name} {self.seen[name]} of {self.seen[name] + refused + by_book}")
+        return f"{self.records:,} records; accepted: {', '.join(found)}"
+
     # ---- comparing
 
     def compare_replay(self) -> None:

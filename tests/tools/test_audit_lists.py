@@ -342,6 +342,20 @@ def test_a_pair_holds_the_larger_of_the_two(log: Log) -> None:
     assert log.settled_balance(1, BTC) == (10_000 - 4, 4)
 
 
+def test_what_a_pair_holds_is_looked_after(log: Log) -> None:
+    _, second = buy_pair(log)
+    order = log.auditor.ledger.orders[second]
+    assert order.pair is not None
+    order.pair.hold, order.hold = order.pair.hold - 1, order.hold + 1
+    log.auditor.settle_all()
+    texts = invariants.broken(log.auditor)
+    assert [text.split(":")[0] for text in texts] == [
+        f"order {second - 1}",
+        f"order {second}",
+    ]
+    order.hold, order.pair.hold = order.hold - 1, order.pair.hold + 1
+
+
 def test_a_fill_cancels_the_other_by_the_next_event(log: Log) -> None:
     first, second = sell_pair(log)
     log.order(2, "buy", 1, 110, order_type=OrderType.LIMIT)

@@ -230,7 +230,7 @@ class Auditor:
         elif event.kind == EventKind.PREVENTED:
             ledger.prevented(event)
         elif event.kind in (EventKind.CANCELED, EventKind.EXPIRED):
-            if r.kind == Kind.CANCEL_ORDER and r.order_id == event.order_id:
+            if together.replaces(r) and r.order_id == event.order_id:
                 ledger.replace(ledger.orders[event.order_id], r.sequence)
             ledger.end(event.order_id)
         elif event.kind == EventKind.AMENDED:
