@@ -290,8 +290,9 @@ def working_order(c: Choice, w: World, account: int, market: int) -> NDArray[Any
         self_trade=weighted(c, dict(zip(SelfTrade, (4, 1, 1, 1, 1), strict=True))),
         client_order_id=some_client_id(c, 15),
     )
-    book = w.auditor.books[market]
-    opposite = book.prices(Side.SELL if order["side"][0] == Side.BUY else Side.BUY)
+    book = w.auditor.books.get(market)
+    side = Side.SELL if order["side"][0] == Side.BUY else Side.BUY
+    opposite = book.prices(side) if book else []
     if opposite and chance(c, 50):
         order["price_ticks"] = pick(c, opposite[:2])
     if good_till(order) and chance(c, 10):
@@ -302,7 +303,8 @@ def working_order(c: Choice, w: World, account: int, market: int) -> NDArray[Any
 def some_pair(c: Choice, w: World, account: int, market: int) -> list[NDArray[Any]]:
     """Two orders on either side of the last price, mostly: a limit or a take profit, and a stop."""
     step = MARKETS[market].get("price_step_ticks", 1)
-    middle = w.auditor.books[market].last or MIDDLE[market]
+    book = w.auditor.books.get(market)
+    middle = (book.last if book else None) or MIDDLE[market]
     side = pick(c, (Side.BUY, Side.SELL))
     better = step if side == Side.SELL else -step
     quantity = some_quantity(c, market)
