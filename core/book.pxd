@@ -4,7 +4,7 @@
              36 chain     40 account       44 special           48 terms  56 reserved        64 bytes, a cache line
     levels   see price_index.pxd: `lots` is the sum of leaves, `first` and `last` are the ends of the queue
     buckets  an order's slot by its id, the others of the same bucket through `chain`         4 bytes
-    specials what only some orders need: an iceberg's hidden part, an order that waits        96 bytes
+    specials what only some orders need: an iceberg's hidden part, an order that waits, a pair 96 bytes
 
     bids (best first)      levels[best] ── first ──> orders[a] <── prev/next ──> orders[b] <── last
                                │
@@ -17,14 +17,14 @@ orders do not pile up on the buckets of old ones that stay. There are at least a
 
 Of an iceberg, `leaves_lots` is the slice that is shown; the rest is in its special. So a level's `lots` is what
 is shown of it, and an order without a special is one that shows all. When a slice is filled, the next goes to the
-end of the queue. `terms` are bytes 40 to 47 of the order's record: its fee rates, its trailing distance and its
+end of the queue. Two orders of a pair (one cancels the other) name each other in their specials. `terms` are bytes 40 to 47 of the order's record: its fee rates, its trailing distance and its
 self-trade mode, for its whole life (terms_... read them).
 
 Orders that wait for a trigger have a slot here, too, but stand on no level of sides BID and ASK: see triggers.pxd.
 
 Invariants (book_validate): bids below asks; a level's `lots` = the sum of its orders' leaves > 0; queues
 linked both ways; every order is found by its id; free + resting + waiting slots = capacity; hidden_lots = the sum of
-what is hidden; a resting order with a special is an iceberg.
+what is hidden; a resting order with a special is an iceberg or one of a pair; partners name each other.
 
 Memory: 64 + 112 + 4 to 8 bytes for each order the book can hold, whatever the prices and ids are, 96 for each
 special (24 more in trailing.pxd), and three pages: with a million orders and 65,536 specials 188 bytes an order, all
@@ -75,7 +75,8 @@ ctypedef struct special:
     uint8_t side            # while it waits: BID or ASK
     uint8_t order_type      # while it waits
     uint8_t time_in_force   # while it waits
-    uint32_t reserved[5]
+    uint32_t partner        # slot of the other order of a pair, 0 = none
+    uint32_t reserved[4]
 
 ctypedef struct book:
     price_index prices
@@ -104,6 +105,7 @@ ctypedef struct fill:
     int64_t maker_cumulative
     int64_t level_lots
     uint32_t maker_account
+    uint32_t maker_partner  # slot of what was its partner until now; the caller has set it to 0
 
 # Map the memory for `capacity` orders, `max_specials` of which can have a special. Raises BadArgument, MemoryError.
 cdef int book_create(book* b, uint32_t capacity, uint32_t max_specials) except -1
@@ -150,7 +152,7 @@ cdef inline special* special_new(book* b, uint32_t slot) noexcept nogil:
     s.order_id = b.orders[slot].order_id
     s.slot = slot
     s.display_lots = s.hidden_lots = s.price = s.trigger = s.hold = 0
-    s.left = s.right = s.parent = s.group = s.rank = 0
+    s.left = s.right = s.parent = s.group = s.rank = s.partner = 0
     s.state = SHOWS
     return s
 
@@ -164,6 +166,24 @@ cdef inline void special_free(book* b, uint32_t slot) noexcept nogil:
     s.slot = b.free_special
     b.free_special = number
     b.orders[slot].special = 0
+
+
+cdef inline void book_pair(book* b, uint32_t one, uint32_t other) noexcept nogil:
+    """Make two orders, which have specials, a pair."""
+    b.specials[b.orders[one].special].partner = other
+    b.specials[b.orders[other].special].partner = one
+
+
+cdef inline uint32_t book_unpair(book* b, uint32_t slot) noexcept nogil:
+    """End the pair of an order that has a special. Returns the other's slot, 0 if it has no partner."""
+    cdef special* s = &b.specials[b.orders[slot].special]
+    cdef uint32_t other = s.partner
+    if other:
+        s.partner = 0
+        b.specials[b.orders[other].special].partner = 0
+        if s.state == SHOWS and s.display_lots == 0:
+            special_free(b, slot)
+    return other
 
 
 cdef inline int64_t book_hidden(const book* b, uint32_t slot) noexcept nogil:
@@ -329,7 +349,8 @@ cdef inline int64_t _take(book* b, uint32_t side, int64_t wanted, bint trade, fi
     out.level_lots = level.lots
     if mb_unlikely(maker.special != 0):
         out.maker_leaves += b.specials[maker.special].hidden_lots
-        if maker.leaves_lots == 0 and _next_slice(b, slot, level):
+        out.maker_partner = book_unpair(b, slot)
+        if maker.leaves_lots == 0 and maker.special and _next_slice(b, slot, level):
             out.level_lots = level.lots
             return lots
     if maker.leaves_lots == 0:

@@ -68,7 +68,7 @@ cdef uint64_t book_hash(const book* b) noexcept nogil:
 
     h = 0; mix in the number of trades; then bids, then asks: for each order from the best level on, in queue order,
     its id, price, what is shown, what is hidden, display quantity (0: all), cumulative, account and terms (bytes 40 to
-    46 of its record as a number); at the end of a side 2^64 - 1. So it depends on the state and on iteration order, not
+    46 of its record as a number), and of one of a pair the other's id; at the end of a side 2^64 - 1. So it depends on the state and on iteration order, not
     on where things lie in memory.
     """
     cdef uint64_t state = hash_mix(0, b.trades)
@@ -90,6 +90,8 @@ cdef uint64_t book_hash(const book* b) noexcept nogil:
                 state = hash_mix(state, <uint64_t>o.cumulative_lots)
                 state = hash_mix(state, o.account)
                 state = hash_mix(state, o.terms)
+                if b.specials[o.special].partner:
+                    state = hash_mix(state, b.orders[b.specials[o.special].partner].order_id)
                 slot = o.next
             number = price_index_next(&b.prices, number)
         state = hash_mix(state, <uint64_t>-1)
@@ -98,8 +100,29 @@ cdef uint64_t book_hash(const book* b) noexcept nogil:
 
 cdef bint _special_fits(const book* b, uint32_t slot) noexcept nogil:
     cdef const special* s = &b.specials[b.orders[slot].special]
-    return s.slot == slot and s.state == SHOWS and s.display_lots > 0 and s.hidden_lots >= 0 \
-        and s.order_id == b.orders[slot].order_id and b.orders[slot].leaves_lots <= s.display_lots
+    if s.slot != slot or s.state != SHOWS or s.order_id != b.orders[slot].order_id:
+        return False
+    if s.display_lots == 0:
+        return s.partner != 0 and s.hidden_lots == 0
+    return s.display_lots > 0 and s.hidden_lots >= 0 and b.orders[slot].leaves_lots <= s.display_lots
+
+
+cdef bint _partners_fit(const book* b) noexcept nogil:
+    """Of all pairs: they name each other, are of one account, and both live."""
+    cdef uint32_t number, slot
+    cdef const special* s
+    cdef const special* other
+    for number in range(1, b.max_specials + 1):
+        s = &b.specials[number]
+        # A free special names another in `slot`, which is no order of its own.
+        if s.partner == 0 or b.orders[s.slot].special != number:
+            continue
+        slot = s.partner
+        other = &b.specials[b.orders[slot].special]
+        if b.orders[slot].special == 0 or other.slot != slot or other.partner != s.slot \
+                or b.orders[slot].account != b.orders[s.slot].account or book_find(b, other.order_id) != slot:
+            return False
+    return b.specials[0].partner == 0
 
 
 cdef int _validate_level(const book* b, uint32_t number, uint32_t* seen, int64_t* hidden) noexcept nogil:
@@ -132,8 +155,8 @@ cdef int _validate_level(const book* b, uint32_t number, uint32_t* seen, int64_t
 
 cdef int book_validate(const book* b, uint32_t waiting) noexcept nogil:
     """0, or: 1 to 9 the price index's, 21 too many orders in queues, 22 links, 23 quantities, 24 not found by id,
-    25 ends of a queue, 26 a level's total, 27 crossed, 28 free slots, 29 an iceberg, 30 hidden total. Not while an
-    order is being matched.
+    25 ends of a queue, 26 a level's total, 27 crossed, 28 free slots, 29 a special, 30 hidden total, 31 a pair. Not
+    while an order is being matched.
     """
     cdef uint32_t side, number, slot, seen = 0, free = 0
     cdef int64_t hidden = 0
@@ -153,6 +176,8 @@ cdef int book_validate(const book* b, uint32_t waiting) noexcept nogil:
         return 27
     if hidden != b.hidden_lots or b.specials[0].hidden_lots or b.specials[0].display_lots:
         return 30
+    if not _partners_fit(b):
+        return 31
     slot = b.free_order
     while slot and free <= b.capacity:
         free += 1

@@ -1,16 +1,12 @@
-"""Changes: what a record of the log does to the sequencer's state, and the cancels that follow from it."""
+"""Changes: what a record of the log does to the sequencer's state."""
 
-from libc.stdint cimport uint16_t, uint32_t
-from matchbox.core.orders cimport live_order
+from libc.stdint cimport uint32_t
 from matchbox.core.sequencer_state cimport sequencer
 from matchbox.shm.records cimport mb_event, mb_record, mb_terms_record
 
-# Apply an accepted record. `terms`: the ORDER_TERMS of a NEW_ORDER, or NULL.
-cdef void apply_record(sequencer* s, const mb_record* record, const mb_terms_record* terms) noexcept nogil
-
-# The order whose cancel is the next to be logged, and why; NULL if none stands in line. Orders that have ended are
-# passed over.
-cdef live_order* next_in_line(sequencer* s, uint16_t* reason) noexcept nogil
+# Apply an accepted record. `terms`, `head`: of a NEW_ORDER, as in order_enter(); else NULL.
+cdef void apply_record(sequencer* s, const mb_record* record, const mb_terms_record* terms,
+                       const mb_record* head) noexcept nogil
 
 # Fill in the BALANCE events of an accepted money record: one or two. Returns how many.
 cdef uint32_t balance_events(const sequencer* s, const mb_record* record, mb_event* first,

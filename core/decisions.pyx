@@ -4,9 +4,9 @@ first of them.
 Nothing here changes the state, but for opening balances that stay at 0: a refused command leaves no trace in it.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp
-from matchbox.core.bits cimport mb_multiply
+from matchbox.core.bits cimport mb_multiply, mb_unlikely
 from matchbox.core.instrument cimport (
     instrument, instrument_check, instrument_check_rules, instrument_check_scales,
 )
@@ -15,7 +15,9 @@ from matchbox.core.ledger cimport (
     ledger_free, ledger_movement, ledger_open, ledger_rates, movement,
 )
 from matchbox.core.orders cimport live_order, orders_find, orders_find_client
-from matchbox.core.sequencer_state cimport market_of, market_state, money_of, order_money, sequencer, session_state
+from matchbox.core.sequencer_state cimport (
+    PENDING, market_of, market_state, money_of, order_money, sequencer, session_state,
+)
 from matchbox.core.timers cimport timers_room
 from matchbox.core.validation cimport has_limit, validate_command
 from matchbox.shm.records cimport *
@@ -57,8 +59,7 @@ cdef inline bint _family(const sequencer* s, uint32_t head, uint32_t account) no
     return account == head or (state != NULL and head != 0 and state.parent == head)
 
 
-cdef inline uint16_t _decide_account(const sequencer* s, const session_state* session,
-                                     mb_record* record) noexcept nogil:
+cdef uint16_t decide_account(const sequencer* s, const session_state* session, mb_record* record) noexcept nogil:
     if record.account == 0:
         record.account = session.account
     elif not session.capabilities & MB_CAN_NAME_ACCOUNTS and not _family(s, session.account, record.account):
@@ -66,9 +67,8 @@ cdef inline uint16_t _decide_account(const sequencer* s, const session_state* se
     return MB_NONE if ledger_account(&s.books, record.account) != NULL else MB_UNKNOWN_ACCOUNT
 
 
-cdef inline uint16_t _check_states(const account_state* account, const market_state* market,
-                                   bint takes_place, bint may_take, bint operates) noexcept nogil:
-    """May the account do this in the market now? takes_place: an order or amend; may_take: one that could match."""
+cdef uint16_t check_states(const account_state* account, const market_state* market, bint takes_place, bint may_take,
+                           bint operates) noexcept nogil:
     if account.state == MB_FROZEN and (takes_place or not operates):
         return MB_ACCOUNT_FROZEN
     if takes_place and account.state == MB_CANCEL_ONLY:
@@ -143,12 +143,12 @@ cdef int64_t _market_hold(const market_state* market, const mb_new_order* order,
     return _least(_least(lots, most), whole) * rules.lot_units
 
 
-cdef uint16_t _decide_money(sequencer* s, market_state* market, mb_new_order* order) noexcept nogil:
-    """Bound, hold and fee rates of a new order; refused if there is not enough."""
+cdef uint16_t decide_order_money(sequencer* s, market_state* market, mb_new_order* order,
+                                 int64_t more) noexcept nogil:
     cdef const instrument* rules = &market.definition
     cdef uint16_t pays = rules.quote_asset if order.side == MB_BUY else rules.base_asset
     cdef uint16_t gets = rules.base_asset if order.side == MB_BUY else rules.quote_asset
-    cdef int64_t free = ledger_free(&s.books, order.account, pays)
+    cdef int64_t free = ledger_free(&s.books, order.account, pays) + more
     cdef fee_rates rates
     if not has_limit(order.order_type):
         order.price_ticks = _bound(market, order)
@@ -167,27 +167,52 @@ cdef uint16_t _decide_money(sequencer* s, market_state* market, mb_new_order* or
     return MB_NONE
 
 
-cdef uint16_t _decide_new(sequencer* s, mb_record* record, const mb_terms_record* terms) noexcept nogil:
-    cdef market_state* market = market_of(s, record.market)
-    cdef account_state* account = ledger_account(&s.books, record.account)
-    cdef mb_new_order* order = <mb_new_order*>record
-    cdef uint16_t reason
-    if market == NULL:
-        return MB_UNKNOWN_MARKET
-    reason = validate_command(record, terms, &market.definition, False)
-    if reason != MB_NONE:
-        return reason
-    reason = _check_states(account, market, True, not record.flags & MB_POST_ONLY, False)
-    if reason != MB_NONE:
-        return reason
-    if record.client_order_id[0] and orders_find_client(&s.orders, record.account, record.client_order_id) != NULL:
-        return MB_DUPLICATE_CLIENT_ORDER_ID
-    if market.live_orders >= market.definition.max_orders or s.orders.first_free == 0:
+cdef uint16_t decide_order_alone(const sequencer* s, const mb_record* record,
+                                 const mb_terms_record* terms) noexcept nogil:
+    cdef const market_state* market = market_of(s, record.market)
+    return MB_UNKNOWN_MARKET if market == NULL else validate_command(record, terms, &market.definition, False)
+
+
+cdef uint16_t decide_client_id(sequencer* s, const mb_record* record, const live_order* replaced) noexcept nogil:
+    cdef const live_order* found
+    if record.client_order_id[0] == 0:
+        return MB_NONE
+    found = orders_find_client(&s.orders, record.account, record.client_order_id)
+    return MB_NONE if found == NULL or found == replaced else MB_DUPLICATE_CLIENT_ORDER_ID
+
+
+cdef uint16_t decide_room(const sequencer* s, const mb_record* record, uint32_t orders,
+                          const live_order* replaced) noexcept nogil:
+    cdef const market_state* market = &s.markets[record.market]
+    cdef uint32_t gone = replaced != NULL
+    # So at most one order more than may be open is in the tables: one that another has replaced, until it is settled.
+    if market.live_orders + orders > market.definition.max_orders + gone or \
+            s.orders.count + orders > s.max_orders + gone:
         return MB_TOO_MANY_ORDERS
-    if market.definition.account_orders and account.first_order and \
-            _open_orders(s, record.account, record.market) >= market.definition.account_orders:
+    if market.definition.account_orders and \
+            <uint64_t>_open_orders(s, record.account, record.market) + orders > \
+            <uint64_t>market.definition.account_orders + gone:
         return MB_TOO_MANY_ACCOUNT_ORDERS
-    return _decide_money(s, market, order)
+    return MB_NONE
+
+
+cdef uint16_t _decide_new(sequencer* s, mb_record* record, const mb_terms_record* terms) noexcept nogil:
+    cdef uint16_t reason = decide_order_alone(s, record, terms)
+    cdef market_state* market
+    if reason != MB_NONE:
+        return reason
+    market = &s.markets[record.market]
+    reason = check_states(ledger_account(&s.books, record.account), market, True, not record.flags & MB_POST_ONLY,
+                          False)
+    if reason != MB_NONE:
+        return reason
+    reason = decide_client_id(s, record, NULL)
+    if reason != MB_NONE:
+        return reason
+    reason = decide_room(s, record, 1, NULL)
+    if reason != MB_NONE:
+        return reason
+    return decide_order_money(s, market, <mb_new_order*>record, 0)
 
 
 cdef live_order* _order_meant(sequencer* s, const mb_record* record) noexcept nogil:
@@ -204,12 +229,11 @@ cdef live_order* _order_meant(sequencer* s, const mb_record* record) noexcept no
     return order
 
 
-cdef uint16_t _decide_change(sequencer* s, const session_state* session, mb_record* record) noexcept nogil:
-    """CANCEL_ORDER and AMEND_ORDER."""
+cdef uint16_t decide_change(sequencer* s, const session_state* session, mb_record* record) noexcept nogil:
     cdef live_order* order = _order_meant(s, record)
     cdef market_state* market
     cdef uint16_t reason
-    cdef bint amends = record.kind == MB_AMEND_ORDER
+    cdef bint amends = record.kind == MB_AMEND_ORDER, pending
     if order == NULL:
         return MB_UNKNOWN_ORDER
     market = &s.markets[order.market]
@@ -217,15 +241,20 @@ cdef uint16_t _decide_change(sequencer* s, const session_state* session, mb_reco
     reason = validate_command(record, NULL, &market.definition, False)
     if reason != MB_NONE:
         return reason
-    reason = _check_states(ledger_account(&s.books, record.account), market, amends,
-                           amends and record.price_ticks != 0, session.capabilities & MB_CAN_OPERATE != 0)
+    reason = check_states(ledger_account(&s.books, record.account), market, amends,
+                          amends and record.price_ticks != 0, session.capabilities & MB_CAN_OPERATE != 0)
     if reason != MB_NONE:
         return reason
     record.order_id = order.order_id
     record.side = order.side
+    pending = money_of(s, order).role == PENDING
     if not amends:
         record.cancel_reason = MB_ON_REQUEST
+        if mb_unlikely(pending):
+            record.flags |= MB_OF_PENDING
         return MB_NONE
+    if mb_unlikely(pending):
+        return MB_CANNOT_AMEND
     return _decide_amend(s, order, market, record)
 
 
@@ -269,7 +298,7 @@ cdef bint _only(const mb_record* record, bint quantity) noexcept nogil:
 
 
 cdef uint16_t _decide_mass_cancel(const sequencer* s, const session_state* session, mb_record* record) noexcept nogil:
-    cdef uint16_t reason = _decide_account(s, session, record)
+    cdef uint16_t reason = decide_account(s, session, record)
     if reason != MB_NONE:
         return reason
     if record.market and market_of(s, record.market) == NULL:
@@ -284,7 +313,7 @@ cdef uint16_t _decide_mass_cancel(const sequencer* s, const session_state* sessi
 
 
 cdef uint16_t _decide_countdown(const sequencer* s, const session_state* session, mb_record* record) noexcept nogil:
-    cdef uint16_t reason = _decide_account(s, session, record)
+    cdef uint16_t reason = decide_account(s, session, record)
     if reason != MB_NONE:
         return reason
     if not 0 <= record.quantity_lots <= 0x7FFFFFFF:
@@ -317,7 +346,7 @@ cdef uint16_t _decide_transfer_accounts(const sequencer* s, const session_state*
                  and record.counter_account != MB_FEE_ACCOUNT):
             return MB_UNKNOWN_ACCOUNT
     else:
-        reason = _decide_account(s, session, <mb_record*>record)
+        reason = decide_account(s, session, <mb_record*>record)
         if reason != MB_NONE:
             return reason
         if _head(s, record.account) != _head(s, record.counter_account):
@@ -335,7 +364,7 @@ cdef uint16_t _decide_money_account(const sequencer* s, const session_state* ses
         if record.kind == MB_DEPOSIT and record.account == MB_FEE_ACCOUNT:
             return MB_NONE
         return MB_NONE if ledger_account(&s.books, record.account) != NULL else MB_UNKNOWN_ACCOUNT
-    return _decide_account(s, session, <mb_record*>record)
+    return decide_account(s, session, <mb_record*>record)
 
 
 cdef uint16_t _decide_withdrawal_end(const sequencer* s, const mb_money_record* record) noexcept nogil:
@@ -537,12 +566,9 @@ cdef uint16_t _decide_operation(sequencer* s, const session_state* session, mb_r
     return _decide_definition(s, record)
 
 
-cdef inline bint _same_place(const session_state* session, const mb_terms_record* terms,
-                             const mb_record* order) noexcept nogil:
-    """Are the terms for the account and the market of the order? Account 0 is the session's own in both."""
-    cdef uint32_t of_terms = terms.account if terms.account else session.account
-    cdef uint32_t of_order = order.account if order.account else session.account
-    return of_terms == of_order and terms.market == order.market
+cdef bint same_place(const session_state* session, const mb_record* one, const mb_record* other) noexcept nogil:
+    return one.market == other.market and (one.account if one.account else session.account) == (
+        other.account if other.account else session.account)
 
 
 cdef uint16_t decide(sequencer* s, const session_state* session, mb_record* record,
@@ -552,18 +578,23 @@ cdef uint16_t decide(sequencer* s, const session_state* session, mb_record* reco
     if record.kind in (MB_NEW_ORDER, MB_CANCEL_ORDER, MB_AMEND_ORDER):
         if not session.capabilities & MB_CAN_TRADE:
             return MB_NOT_PERMITTED
-        apart = terms != NULL and not _same_place(session, terms, record)
-        reason = _decide_account(s, session, record)
+        apart = (terms != NULL and not same_place(session, <const mb_record*>terms, record)) or (
+            record.kind == MB_NEW_ORDER and record.flags & MB_LEG)
+        reason = decide_account(s, session, record)
         if reason != MB_NONE:
             return reason
         if apart:
             return MB_BAD_LEGS
-        return _decide_new(s, record, terms) if record.kind == MB_NEW_ORDER else _decide_change(s, session, record)
-    if record.kind == MB_ORDER_TERMS:
-        # Terms whose order does not follow.
+        if record.kind == MB_NEW_ORDER:
+            return _decide_new(s, record, terms)
+        if mb_unlikely(record.kind == MB_CANCEL_ORDER and record.flags & MB_REPLACE):
+            return MB_BAD_LEGS  # no order follows that would come in its place
+        return decide_change(s, session, record)
+    if record.kind == MB_ORDER_TERMS or record.kind == MB_ORDER_LIST:
+        # Terms whose order does not follow; a list whose legs do not.
         if not session.capabilities & MB_CAN_TRADE:
             return MB_NOT_PERMITTED
-        reason = _decide_account(s, session, record)
+        reason = decide_account(s, session, record)
         return reason if reason != MB_NONE else MB_BAD_LEGS
     if record.kind == MB_MASS_CANCEL or record.kind == MB_COUNTDOWN:
         if not session.capabilities & MB_CAN_TRADE:
@@ -571,7 +602,7 @@ cdef uint16_t decide(sequencer* s, const session_state* session, mb_record* reco
         return _decide_mass_cancel(s, session, record) if record.kind == MB_MASS_CANCEL \
             else _decide_countdown(s, session, record)
     if record.kind == MB_SUBSCRIBE or record.kind == MB_UNSUBSCRIBE:
-        return _decide_account(s, session, record)
+        return decide_account(s, session, record)
     if record.kind == MB_LOGOUT:
         return MB_NONE
     if MB_TRANSFER <= record.kind <= MB_CANCEL_WITHDRAWAL or record.kind == MB_DEPOSIT \

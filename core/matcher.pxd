@@ -7,24 +7,48 @@ a sweep of a million makers is many calls.
 
     NEW_ORDER, CANCEL_ORDER, AMEND_ORDER    one event or more, the last with LAST
     ORDER_TERMS                             none; it is kept for the next record, if that is a NEW_ORDER of its market
+    ORDER_LIST, RELEASE                     none; it is kept for its legs, which follow
+    NEW_ORDER that is pending               none
+    the first of a pair                     none; its own event comes when the second has been seen, right before that one's
     SET_MARKET                              none (REJECTED if it is not valid, which a sequencer has seen to)
 
 The same functions serve Matcher.process() and MatcherAgent.poll().
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from matchbox.core.agent cimport Agent
 from matchbox.core.markets cimport market_table
 from matchbox.core.taker cimport DONE, FULL, MORE, event_room, matcher_status, taker
-from matchbox.shm.records cimport mb_record, mb_terms_record
+from matchbox.shm.records cimport mb_list_record, mb_record, mb_terms_record
 from matchbox.shm.ring cimport Ring, mb_producer, mb_reader
+
+# What the records before announce.
+cdef enum matcher_expects:
+    NOTHING = 0
+    AN_ORDER = 1            # `terms` are of it
+    A_REPLACEMENT = 2       # `replaced` is what it comes in the place of
+    LEGS = 4                # of `of_list`
+    A_SECOND = 8            # of the pair whose first is `first`
+
+# What a CANCEL_ORDER with REPLACE did.
+ctypedef struct replacement:
+    int64_t hold            # what the canceled order needed
+    int64_t lack            # how much of that the new order needs
+    uint32_t market
+    bint failed
+    bint allowed            # go on if it failed
 
 ctypedef struct matcher:
     taker current
     market_table markets
-    mb_terms_record terms   # the ORDER_TERMS that the last record was
-    bint has_terms          # it was one
+    uint8_t expects         # enum matcher_expects
+    uint8_t legs            # of the list
+    uint8_t leg             # how many have been seen
     bint check_holds        # refuse amends that their hold does not cover
+    replacement replaced
+    mb_terms_record terms
+    mb_list_record of_list
+    mb_record first
 
 ctypedef struct matcher_agent:
     matcher core

@@ -18,11 +18,14 @@ shown at the price):
     fill                   TRADE(price and level of the maker, quantity, leaves and cumulative of taker and maker, fees)
     own orders meet        instead of a fill: PREVENTED(as TRADE, without trade id and fees), or of the maker
                            EXPIRED(SELF_TRADE, RESTING: price, quantity = what was open, cumulative, level)
+    ended, one of a pair   right after what happened to it (a fill, PREVENTED, EXPIRED, CANCELED, TRIGGERED): of the other
+                           CANCELED(LIST_ENDED, as cancel)
     triggered              after the end of the taker before: TRIGGERED(price, quantity = leaves), then as a new order
                            that takes, or RESTED at once
     refused                REJECTED(reason, price and quantity as in the command)
 
-State is only what markets hold, and the terms between two records; a refused command changes none of it.
+State is only what markets hold, and what is kept between records that go together; a refused command changes none of
+it.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -30,11 +33,12 @@ from libc.string cimport memset
 from matchbox.core.agent cimport Agent
 from matchbox.core.bits cimport mb_copy_record, mb_likely, mb_prefetch, mb_unlikely
 from matchbox.core.book cimport (
-    SHOWS, book, book_bucket, book_crosses, book_find, book_free, book_hidden, book_hide, book_new, book_reduce,
-    book_unqueue, order, special, special_new, terms_kept, terms_self_trade,
+    SHOWS, book, book_bucket, book_crosses, book_find, book_free, book_hidden, book_hide, book_new, book_pair,
+    book_reduce, book_unpair, book_unqueue, order, special, special_new, terms_kept, terms_self_trade,
 )
 from matchbox.core.fees cimport mb_amount
 from matchbox.core.instrument cimport instrument_check, instrument_check_rules
+from matchbox.core.ledger cimport hold_of
 from matchbox.core.markets cimport (
     market as market_place, market_apply_rules, market_depth, market_find, market_known, market_memory,
     market_numbers, market_open, market_orders, market_prepare, market_waiting, markets_create, markets_destroy,
@@ -43,7 +47,9 @@ from matchbox.core.markets cimport (
 from matchbox.core.price_index cimport ASK, BID, price_of
 from matchbox.core.taker cimport *
 from matchbox.core.triggers cimport trigger_reached, triggers_add, triggers_remove
-from matchbox.core.validation cimport has_limit, may_rest, notional_fits, validate_command
+from matchbox.core.validation cimport (
+    has_limit, is_pair, leg_terms, legs_of, may_rest, notional_fits, validate_command,
+)
 from matchbox.shm.records cimport *
 from matchbox.shm.ring cimport *
 
@@ -66,15 +72,17 @@ cdef enum:
 
 # ---- new orders ------------------------------------------------------------------------------------------
 
-cdef matcher_status _wait(taker* t, const mb_record* record, event_room* room) noexcept nogil:
-    """A new order with a trigger: it waits, unless that is reached already."""
-    cdef book* b = &t.place.orders
+cdef bint _triggered_already(const taker* t, const mb_record* record) noexcept nogil:
     cdef int64_t last = t.place.waiting.last_price
-    cdef bint trails = (<const mb_new_order*>record).trailing_bips != 0
+    return (<const mb_new_order*>record).trailing_bips == 0 and last != 0 \
+        and trigger_reached(t.side, record.order_type, record.trigger_ticks, last)
+
+
+cdef void _wait(taker* t, const mb_record* record, event_room* room) noexcept nogil:
+    """A new order with a trigger that is not reached waits."""
+    cdef book* b = &t.place.orders
     cdef special* s
     cdef mb_event* event
-    if not trails and last and trigger_reached(t.side, record.order_type, record.trigger_ticks, last):
-        return taker_reject(record, t.sequence, MB_WOULD_TRIGGER, room)
     t.slot = book_new(b, t.order_id, t.account, 0, t.terms)
     b.orders[t.slot].leaves_lots = t.open_lots
     b.orders[t.slot].level = 0
@@ -90,7 +98,6 @@ cdef matcher_status _wait(taker* t, const mb_record* record, event_room* room) n
     event = taker_event(t, room, MB_ACCEPTED)
     taker_fill_in(t, event)
     event.flags = MB_WAITING | MB_LAST
-    return DONE
 
 
 cdef inline uint16_t _check_room(const taker* t, const mb_record* record) noexcept nogil:
@@ -103,10 +110,8 @@ cdef inline uint16_t _check_room(const taker* t, const mb_record* record) noexce
     return MB_NONE
 
 
-cdef matcher_status _new_order(taker* t, const mb_record* record, const mb_terms_record* terms,
-                               event_room* room) noexcept nogil:
-    cdef book* b = &t.place.orders
-    cdef uint16_t reason
+cdef inline void _set_up(taker* t, const mb_record* record, const mb_terms_record* terms) noexcept nogil:
+    """A new order is the taker."""
     t.order_id = t.sequence
     t.account = record.account
     t.side = <uint8_t>(record.side - 1)
@@ -119,6 +124,13 @@ cdef matcher_status _new_order(taker* t, const mb_record* record, const mb_terms
     t.care = OWN if mb_unlikely(terms_self_trade(t.terms) != 0) else 0
     t.display_lots = terms.display_lots if mb_unlikely(terms != NULL) else 0
     t.rests = may_rest(record.time_in_force)
+
+
+cdef matcher_status _new_order(taker* t, const mb_record* record, const mb_terms_record* terms,
+                               event_room* room) noexcept nogil:
+    cdef book* b = &t.place.orders
+    cdef uint16_t reason
+    _set_up(t, record, terms)
     if t.rests or mb_unlikely(record.order_type > MB_MARKET):
         reason = _check_room(t, record)
         if mb_unlikely(reason != MB_NONE):
@@ -130,7 +142,10 @@ cdef matcher_status _new_order(taker* t, const mb_record* record, const mb_terms
     else:
         taker_set_market(t, record.hold, record.flags & MB_QUOTE_AMOUNT != 0)
     if mb_unlikely(record.order_type > MB_MARKET):
-        return _wait(t, record, room)
+        if _triggered_already(t, record):
+            return taker_reject(record, t.sequence, MB_WOULD_TRIGGER, room)
+        _wait(t, record, room)
+        return DONE
     taker_clamp(t)
     if mb_likely(t.rests):
         if not book_crosses(b, t.side ^ 1, t.limit_key):
@@ -144,6 +159,82 @@ cdef matcher_status _new_order(taker* t, const mb_record* record, const mb_terms
     taker_fill_in(t, taker_event(t, room, MB_ACCEPTED))
     t.stage = SWEEPING
     return taker_go_on(t, record, room)
+
+
+# ---- pairs -----------------------------------------------------------------------------------------------
+
+cdef uint16_t _check_leg(taker* t, const mb_record* record, const mb_terms_record* terms) noexcept nogil:
+    """Whether one of a pair, which is the taker then, can be accepted. Changes no book."""
+    _set_up(t, record, terms)
+    if has_limit(record.order_type):
+        taker_set_limit(t)
+        if not taker_in_band(t):
+            return MB_PRICE_BAND
+    if record.order_type > MB_MARKET:
+        return MB_WOULD_TRIGGER if _triggered_already(t, record) else MB_NONE
+    taker_clamp(t)
+    return MB_WOULD_TAKE if book_crosses(&t.place.orders, t.side ^ 1, t.limit_key) else MB_NONE
+
+
+cdef void _accept_leg(taker* t, const mb_record* record, const mb_terms_record* terms, event_room* room) noexcept nogil:
+    """One of a pair rests or waits, with a special in any case. It holds, with its partner, what it can need."""
+    cdef book* b = &t.place.orders
+    _set_up(t, record, terms)
+    t.index = 0
+    if record.order_type > MB_MARKET:
+        _wait(t, record, room)
+        b.specials[b.orders[t.slot].special].hold = 0
+        return
+    taker_set_limit(t)
+    t.slot = book_new(b, t.order_id, t.account, 0, t.terms)
+    special_new(b, t.slot).display_lots = t.display_lots
+    taker_rest(t, taker_event(t, room, MB_ACCEPTED), MB_RESTING | MB_LAST)
+
+
+cdef uint16_t _check_pair(matcher* m, const mb_record* second) noexcept nogil:
+    cdef taker* t = &m.current
+    cdef const book* b = &t.place.orders
+    cdef mb_terms_record terms
+    cdef uint16_t reason
+    if b.count + 2 > b.capacity or b.free_special == 0 or b.specials[b.free_special].slot == 0:
+        return MB_TOO_MANY_ORDERS
+    leg_terms(&m.of_list, <const mb_new_order*>&m.first, 0, &terms)
+    reason = _check_leg(t, &m.first, &terms)
+    if reason != MB_NONE:
+        return reason
+    leg_terms(&m.of_list, <const mb_new_order*>second, 1, &terms)
+    return _check_leg(t, second, &terms)
+
+
+cdef matcher_status _pair(matcher* m, const mb_record* second, uint64_t sequence, event_room* room) noexcept nogil:
+    """The second of a pair is here: both are accepted, or both refused. The first's event comes first."""
+    cdef taker* t = &m.current
+    cdef mb_terms_record terms
+    t.reason = _check_pair(m, second)
+    if t.reason != MB_NONE:
+        taker_reject(&m.first, m.first.sequence, t.reason, room)
+    else:
+        leg_terms(&m.of_list, <const mb_new_order*>&m.first, 0, &terms)
+        t.sequence = m.first.sequence
+        _accept_leg(t, &m.first, &terms, room)
+        t.partner = t.slot
+    t.sequence = sequence
+    t.stage = PAIRING
+    return _pair_second(m, second, room)
+
+
+cdef matcher_status _pair_second(matcher* m, const mb_record* second, event_room* room) noexcept nogil:
+    cdef taker* t = &m.current
+    cdef mb_terms_record terms
+    if room.position == room.limit:
+        return FULL
+    t.stage = IDLE
+    if t.reason != MB_NONE:
+        return taker_reject(second, t.sequence, t.reason, room)
+    leg_terms(&m.of_list, <const mb_new_order*>second, 1, &terms)
+    _accept_leg(t, second, &terms, room)
+    book_pair(&t.place.orders, t.partner, t.slot)
+    return DONE
 
 
 # ---- cancels and amends ----------------------------------------------------------------------------------
@@ -166,7 +257,7 @@ cdef inline bint _waits(const book* b, uint32_t slot) noexcept nogil:
 
 cdef matcher_status _cancel(taker* t, const mb_record* record, event_room* room) noexcept nogil:
     cdef book* b = &t.place.orders
-    cdef uint32_t slot = _find(t, record.order_id)
+    cdef uint32_t slot = _find(t, record.order_id), partner = 0
     cdef mb_event* event
     if mb_unlikely(slot == 0):
         return taker_reject(record, t.sequence, MB_UNKNOWN_ORDER, room)
@@ -184,7 +275,13 @@ cdef matcher_status _cancel(taker* t, const mb_record* record, event_room* room)
         event.price_ticks = price_of(&b.prices.levels[b.orders[slot].level])
         event.level_lots = book_unqueue(b, slot)
         event.flags = MB_RESTING | MB_LAST
+    if mb_unlikely(b.orders[slot].special != 0):
+        partner = book_unpair(b, slot)
     book_free(b, slot)
+    if mb_unlikely(partner != 0):
+        event.flags &= ~MB_LAST
+        taker_part(t, partner, IDLE)
+        return taker_go_on(t, record, room)
     return DONE
 
 
@@ -243,7 +340,7 @@ cdef matcher_status _amend(taker* t, const mb_record* record, bint check_holds, 
     cdef mb_event* event
     if mb_unlikely(slot == 0):
         return taker_reject(record, t.sequence, MB_UNKNOWN_ORDER, room)
-    if mb_unlikely(_waits(b, slot)):
+    if mb_unlikely(o.special != 0) and (_waits(b, slot) or b.specials[o.special].partner):
         return taker_reject(record, t.sequence, MB_CANNOT_AMEND, room)
     old_price = price_of(&b.prices.levels[o.level])
     old_open = o.leaves_lots + book_hidden(b, slot)
@@ -292,39 +389,165 @@ cdef matcher_status _set_market(matcher* m, const mb_rules_record* record, uint6
     return DONE
 
 
-cdef matcher_status _begin(matcher* m, const mb_record* record, uint64_t sequence, event_room* room) noexcept nogil:
+cdef inline uint16_t _find_place(matcher* m, const mb_record* record, const mb_terms_record* terms,
+                                 uint64_t sequence) noexcept nogil:
+    """The record's market is where it happens, if the record is fine alone; else why it is refused."""
     cdef taker* t = &m.current
-    cdef const mb_terms_record* terms = NULL
     cdef uint16_t reason
-    if mb_unlikely(m.has_terms):
-        m.has_terms = False
-        if record.kind == MB_NEW_ORDER and record.market == m.terms.market:
-            terms = &m.terms
-    if mb_unlikely(record.kind < MB_NEW_ORDER or record.kind > MB_AMEND_ORDER):
-        if record.kind == MB_SET_MARKET:
-            return _set_market(m, <const mb_rules_record*>record, sequence, room)
-        if record.kind != MB_ORDER_TERMS:
-            return taker_reject(record, sequence, MB_UNKNOWN_KIND, room)
-        mb_copy_record(&m.terms, record)
-        m.has_terms = True
-        return DONE
     t.place = market_find(&m.markets, record.market)
     if mb_unlikely(t.place == NULL or not t.place.open):
-        return taker_reject(record, sequence, MB_UNKNOWN_MARKET, room)
+        return MB_UNKNOWN_MARKET
     reason = validate_command(record, terms, &t.place.rules, True)
     if mb_unlikely(reason != MB_NONE):
-        return taker_reject(record, sequence, reason, room)
+        return reason
     t.sequence = sequence
     t.index = 0
     t.triggered = False
     t.banded = False
     if mb_unlikely(t.place.banded):
         taker_set_band(t)
+    return MB_NONE
+
+
+cdef inline matcher_status _begin_alone(matcher* m, const mb_record* record, const mb_terms_record* terms,
+                                        uint64_t sequence, event_room* room) noexcept nogil:
+    cdef uint16_t reason = _find_place(m, record, terms, sequence)
+    if mb_unlikely(reason != MB_NONE):
+        return taker_reject(record, sequence, reason, room)
     if record.kind == MB_NEW_ORDER:
-        return _new_order(t, record, terms, room)
+        return _new_order(&m.current, record, terms, room)
     if record.kind == MB_CANCEL_ORDER:
-        return _cancel(t, record, room)
-    return _amend(t, record, m.check_holds, room)
+        return _cancel(&m.current, record, room)
+    return _amend(&m.current, record, m.check_holds, room)
+
+
+cdef matcher_status _begin(matcher* m, const mb_record* record, uint64_t sequence, event_room* room) noexcept nogil:
+    if mb_unlikely(m.expects != NOTHING or record.kind > MB_AMEND_ORDER or record.kind < MB_NEW_ORDER
+                   or record.flags & (MB_LEG | MB_REPLACE)):
+        return _begin_together(m, record, sequence, room)
+    return _begin_alone(m, record, NULL, sequence, room)
+
+
+# ---- records that go together ----------------------------------------------------------------------------
+
+cdef matcher_status _keep(matcher* m, const mb_record* record, uint64_t sequence, event_room* room) noexcept nogil:
+    """What is no command on an order: kept for what follows, or done."""
+    if record.kind == MB_ORDER_TERMS:
+        mb_copy_record(&m.terms, record)
+        m.expects = AN_ORDER | (m.expects & A_REPLACEMENT)
+        return DONE
+    m.expects = NOTHING
+    if record.kind == MB_SET_MARKET:
+        return _set_market(m, <const mb_rules_record*>record, sequence, room)
+    if record.kind != MB_ORDER_LIST and record.kind != MB_RELEASE:
+        return taker_reject(record, sequence, MB_UNKNOWN_KIND, room)
+    mb_copy_record(&m.of_list, record)
+    m.legs = m.of_list.legs if record.kind == MB_RELEASE else <uint8_t>legs_of(m.of_list.list_type)
+    m.leg = 0
+    m.expects = LEGS if m.legs else NOTHING
+    return DONE
+
+
+cdef matcher_status _cancel_for(matcher* m, const mb_record* record, uint64_t sequence,
+                                event_room* room) noexcept nogil:
+    """CANCEL_ORDER with REPLACE."""
+    cdef uint64_t position = room.position
+    cdef matcher_status status = _begin_alone(m, record, NULL, sequence, room)
+    cdef const mb_event* event = &room.slots[position & room.mask]
+    m.replaced.failed = event.kind == MB_REJECTED
+    m.replaced.allowed = record.flags & MB_ALLOW_FAILURE != 0
+    m.replaced.lack = record.quantity_lots
+    m.replaced.market = record.market
+    m.replaced.hold = 0
+    if not m.replaced.failed:
+        m.replaced.hold = hold_of(&m.current.place.rules, event.side, event.price_ticks, event.quantity_lots)
+    m.expects = A_REPLACEMENT
+    return status
+
+
+cdef matcher_status _replace(matcher* m, const mb_record* record, const mb_terms_record* terms, uint64_t sequence,
+                             event_room* room) noexcept nogil:
+    """An order in the place of the one that was canceled right before it."""
+    cdef uint16_t reason = _find_place(m, record, terms, sequence)
+    if reason == MB_NONE and m.replaced.failed and not m.replaced.allowed:
+        reason = MB_CANCEL_FAILED
+    if reason == MB_NONE and m.replaced.lack > m.replaced.hold:
+        reason = MB_HOLD_EXCEEDED
+    if reason != MB_NONE:
+        return taker_reject(record, sequence, reason, room)
+    return _new_order(&m.current, record, terms, room)
+
+
+cdef matcher_status _leg(matcher* m, const mb_record* record, uint64_t sequence, event_room* room) noexcept nogil:
+    """The next leg of the list."""
+    cdef const mb_new_order* order = <const mb_new_order*>record
+    cdef mb_terms_record terms
+    cdef uint32_t number = m.leg
+    cdef uint8_t expected = m.expects
+    cdef uint16_t reason
+    m.leg += 1
+    if m.leg == m.legs:
+        m.expects = NOTHING
+    if m.of_list.list_type != MB_OCO:
+        if order.has_terms & MB_IS_PENDING:
+            return DONE
+        if not order.has_terms & MB_IN_LIST:
+            # Nobody is there who would release what waits.
+            return taker_reject(record, sequence, MB_BAD_LEGS, room)
+        leg_terms(&m.of_list, order, number, &terms)
+        return _begin_alone(m, record, &terms, sequence, room)
+    leg_terms(&m.of_list, order, number, &terms)
+    if number == 0:
+        reason = _find_place(m, record, &terms, sequence)
+        if reason != MB_NONE:
+            m.expects = NOTHING
+            return taker_reject(record, sequence, reason, room)
+        mb_copy_record(&m.first, record)
+        m.first.sequence = sequence
+        m.expects |= A_SECOND
+        return DONE
+    reason = _find_place(m, record, &terms, sequence)
+    if reason == MB_NONE and not is_pair(<const mb_new_order*>&m.first, order):
+        reason = MB_BAD_LEGS
+    if reason == MB_NONE:
+        return _pair(m, record, sequence, room)
+    if expected & A_SECOND:
+        taker_reject(&m.first, m.first.sequence, reason, room)
+    m.current.reason = reason
+    m.current.sequence = sequence
+    m.current.stage = PAIRING
+    return _pair_second(m, record, room)
+
+
+cdef matcher_status _begin_together(matcher* m, const mb_record* record, uint64_t sequence,
+                                    event_room* room) noexcept nogil:
+    cdef const mb_terms_record* terms = NULL
+    cdef uint8_t expected = m.expects
+    cdef bint leg = record.kind == MB_NEW_ORDER and record.flags & MB_LEG
+    if expected & LEGS:
+        if leg and record.market == m.of_list.market:
+            return _leg(m, record, sequence, room)
+        # Not what the list announced.
+        m.expects = NOTHING
+        if expected & A_SECOND:
+            taker_reject(&m.first, m.first.sequence, MB_BAD_LEGS, room)
+            if room.position == room.limit:
+                return FULL
+    if record.kind < MB_NEW_ORDER or record.kind > MB_AMEND_ORDER:
+        return _keep(m, record, sequence, room)
+    m.expects = NOTHING
+    if record.kind == MB_CANCEL_ORDER and record.flags & MB_REPLACE:
+        return _cancel_for(m, record, sequence, room)
+    if record.kind == MB_NEW_ORDER and expected & AN_ORDER and record.market == m.terms.market:
+        terms = &m.terms
+    if not leg:
+        return _begin_alone(m, record, terms, sequence, room)
+    if expected & A_REPLACEMENT and record.market == m.replaced.market:
+        return _replace(m, record, terms, sequence, room)
+    if (<const mb_new_order*>record).has_terms & MB_REPLACES:
+        # The cancel was refused before it came here, which was allowed.
+        return _begin_alone(m, record, terms, sequence, room)
+    return taker_reject(record, sequence, MB_BAD_LEGS, room)
 
 
 cdef matcher_status matcher_step(matcher* m, const mb_record* record, uint64_t sequence,
@@ -333,6 +556,8 @@ cdef matcher_status matcher_step(matcher* m, const mb_record* record, uint64_t s
         return FULL
     if mb_likely(m.current.stage == IDLE):
         return _begin(m, record, sequence, room)
+    if mb_unlikely(m.current.stage == PAIRING):
+        return _pair_second(m, record, room)
     return taker_go_on(&m.current, record, room)
 
 
@@ -398,9 +623,11 @@ cdef class Matcher:
         """The events of `commands`, in order.
 
         commands: one-dimensional, contiguous array of COMMAND: orders, cancels, amends; ORDER_TERMS right before the
-        order that they are of; SET_MARKET. A command's sequence is its order's id; 0 means "one more than the last".
+        order that they are of; ORDER_LIST of type OCO and its two legs; CANCEL_ORDER with REPLACE and the order that
+        comes in its place; SET_MARKET. Pending orders need a sequencer: BAD_LEGS. A command's sequence is its order's id; 0 means "one more than the last".
         Of the fields that a sequencer stamps, the time counts for expiry, and of an order its fee rates, and if it
-        is a market order its bound (price_ticks; 0: none) and budget (hold; 0: none); of a cancel its reason.
+        is a market order its bound (price_ticks; 0: none) and budget (hold; 0: none); of a cancel its reason, with
+        REPLACE what the new order lacks.
         What only a sequencer decides (who may, states, balances) is not asked.
         out: array of EVENT to fill. The result is the part of it that was filled, and `consumed` says how many
         commands are complete. If that is not all of them, call again with the rest, beginning with the
@@ -516,17 +743,20 @@ cdef Py_ssize_t _run(matcher* m, const mb_record* records, Py_ssize_t first, Py_
                      event_room* room) noexcept nogil:
     """Process records[first:reach]; returns the index of the first that is not complete."""
     cdef Py_ssize_t i = first
-    cdef uint64_t sequence
+    cdef uint64_t sequence, before
     cdef matcher_status status
     while i < reach:
         if i + AHEAD_BUCKET < reach:
             _ahead(m, &records[i + AHEAD_BUCKET], &records[i + AHEAD_ORDER], &records[i + AHEAD_LINKS])
         sequence = m.current.sequence
+        before = last[0]
         if m.current.stage == IDLE and room.position != room.limit:
             sequence = records[i].sequence if records[i].sequence else last[0] + 1
             last[0] = sequence
         status = matcher_step(m, &records[i], sequence, room)
         if status == FULL:
+            if m.current.stage == IDLE:
+                last[0] = before  # it has not begun
             break
         if status == DONE:
             i += 1
@@ -593,13 +823,27 @@ cdef int64_t _poll(void* state) noexcept nogil:
     return <int64_t>(done + events) + (status == MORE)
 
 
+cdef matcher_status _pending_canceled(matcher* m, const mb_record* record) noexcept nogil:
+    """No matcher knows the order; but another may come in its place."""
+    m.expects = NOTHING
+    if record.flags & MB_REPLACE:
+        memset(&m.replaced, 0, sizeof(replacement))
+        m.replaced.market = record.market
+        m.expects = A_REPLACEMENT
+    return DONE
+
+
 cdef inline matcher_status _live(matcher_agent* a, const mb_record* record, event_room* room) noexcept nogil:
     """One log record, if it concerns this matcher."""
     cdef market_place* place
     if record.reject != 0:
+        # What goes together and is refused in part ends here.
+        a.core.expects = NOTHING
         return DONE
     if MB_NEW_ORDER <= record.kind <= MB_AMEND_ORDER or record.kind == MB_ORDER_TERMS \
-            or record.kind == MB_SET_MARKET:
+            or record.kind == MB_SET_MARKET or record.kind == MB_ORDER_LIST or record.kind == MB_RELEASE:
+        if mb_unlikely(record.kind == MB_CANCEL_ORDER and record.flags & MB_OF_PENDING):
+            return _pending_canceled(&a.core, record)
         if market_find(&a.core.markets, record.market) == NULL:
             return DONE
         return matcher_step(&a.core, record, record.sequence, room)

@@ -97,6 +97,12 @@ cdef inline live_order* orders_add(
     return order
 
 
+cdef inline void orders_forget_client(live_orders* orders, live_order* order) noexcept nogil:
+    """The order, which is found by its client order id, is so no longer: another may have it."""
+    index_remove(&orders.by_client, orders_client_entry(orders, order.account, order.client_order_id))
+    order.has_client_id = 0
+
+
 cdef inline void orders_remove(live_orders* orders, live_order* order) noexcept nogil:
     cdef index_entry* entry
     if order.has_client_id:

@@ -41,6 +41,8 @@ ctypedef struct publisher:
     uint8_t in_record       # the next log record has been begun: its first events are out
     uint8_t best_moved
     uint64_t released       # log records done
+    uint64_t release        # the last RELEASE: its sequence, and the list's id
+    uint64_t release_list
     report_slot* slot_table
     uint16_t* slot_of       # by session
     uint8_t* market_source  # by market

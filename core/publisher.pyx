@@ -1,7 +1,8 @@
 """The publisher: walks the log and the event stream together and tells everyone what concerns them.
 
 For each log record, in order: the record itself (who sent it, which order it creates, who attaches), then its
-events up to the one flagged LAST, from the one source that answers it (see `_source_of`). Events of one record may
+events up to the one flagged LAST, from the one source that answers it (see `_source_of`). A pending order is one of the
+table, answered by the ledger; when it is released, the new order takes its place and belongs to the same session. Events of one record may
 concern many orders: makers, and orders that its trades have triggered. Each event becomes
 
     - a report to the session that entered the order, to the session that sent a command for this very order, and
@@ -21,7 +22,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from matchbox.core.agent cimport Agent
-from matchbox.core.bits cimport mb_clear_record
+from matchbox.core.bits cimport mb_clear_record, mb_unlikely
 from matchbox.core.depth cimport DepthTable, depth_best, depth_set, depth_show, depth_trade, depth_writer
 from matchbox.core.routes cimport (
     order_route, routes_add, routes_allocate, routes_find, routes_free, routes_remove
@@ -88,11 +89,13 @@ cdef inline void _fill_order(mb_report* report, const mb_event* event, const ord
     report.kind = event.kind
     report.side = order.side
     memcpy(report.client_order_id, order.client_order_id, 36)
+    if mb_unlikely(event.flags & MB_PENDING):
+        report.flags |= MB_WAS_PENDING
     if as_maker:
         report.leaves_lots = event.maker_leaves_lots
         report.cumulative_lots = event.maker_cumulative_lots
         report.fee = event.maker_fee
-        report.flags = MB_AS_MAKER
+        report.flags |= MB_AS_MAKER
     else:
         report.leaves_lots = event.leaves_lots
         report.cumulative_lots = event.cumulative_lots
@@ -106,6 +109,20 @@ cdef inline uint64_t _ordered(const mb_record* record) noexcept nogil:
     return record.sequence if record.kind == MB_NEW_ORDER else record.order_id
 
 
+cdef inline uint64_t _id_before(const publisher* p, const mb_record* record) noexcept nogil:
+    """The id that a released order had while it was pending; 0 of any other record of the exchange's own."""
+    if record.kind != MB_NEW_ORDER:
+        return 0
+    # The list's pending orders are + 2, + 3; the new records are + 1, + 2 from the RELEASE.
+    return p.release_list + 1 + (record.sequence - p.release)
+
+
+cdef inline void _say_before(mb_report* report, uint64_t before) noexcept nogil:
+    if mb_unlikely(before != 0) and (report.kind == MB_ACCEPTED or report.kind == MB_REJECTED):
+        report.flags |= MB_RELEASED
+        report.command_position = before
+
+
 cdef void _tell(publisher* p, const mb_record* record, const mb_event* event, const order_route* order,
                 bint as_maker) noexcept nogil:
     """One event of one order: to its session, to who sent the command for it, and to the account's subscribers."""
@@ -116,11 +133,13 @@ cdef void _tell(publisher* p, const mb_record* record, const mb_event* event, co
     # sender of a command on another session's order is answered too.
     cdef bint answers = event.kind != MB_TRADE and event.kind != MB_PREVENTED and order.order_id == _ordered(record)
     cdef uint32_t sender = record.session if answers and record.session != order.session else 0
+    cdef uint64_t before = _id_before(p, record) if mb_unlikely(record.session == 0) and answers else 0
     report = _report(p, order.session, record)
     if report != NULL:
         _fill_order(report, event, order, as_maker)
         if answers and record.session == order.session:
             report.command_position = record.session_position
+        _say_before(report, before)
     if sender:
         report = _report(p, sender, record)
         if report != NULL:
@@ -134,6 +153,7 @@ cdef void _tell(publisher* p, const mb_record* record, const mb_event* event, co
             if report != NULL:
                 _fill_order(report, event, order, as_maker)
                 report.flags |= MB_SUBSCRIBED
+                _say_before(report, before)
 
 
 cdef inline bint _moves_money(uint8_t kind) noexcept nogil:
@@ -142,8 +162,13 @@ cdef inline bint _moves_money(uint8_t kind) noexcept nogil:
 
 
 cdef void _tell_refused(publisher* p, const mb_record* record, const mb_event* event) noexcept nogil:
-    """A refused command concerns its sender alone; one of the engine itself concerns nobody."""
-    cdef mb_report* report = _report(p, record.session, record)
+    """A refused command concerns its sender alone; one of the engine itself nobody, but for a released order."""
+    cdef mb_report* report
+    if record.session == 0:
+        if record.kind == MB_NEW_ORDER:
+            _tell(p, record, event, routes_find(&p.orders, record.sequence), False)
+        return
+    report = _report(p, record.session, record)
     if report == NULL:
         return
     report.kind = MB_REJECTED
@@ -283,7 +308,8 @@ cdef void _on_event(publisher* p, const mb_record* record, const mb_event* event
         _on_amended(p, record, event, depth)
     elif event.kind == MB_REJECTED:
         _tell_refused(p, record, event)
-        if record.kind == MB_NEW_ORDER and record.reject == MB_NONE:  # the matcher refused it
+        if record.kind == MB_NEW_ORDER and (record.reject == MB_NONE or record.session == 0):
+            # The matcher refused it; or it was released, so it is known whoever refused it.
             routes_remove(&p.orders, routes_find(&p.orders, record.sequence))
     elif event.kind == MB_BALANCE:
         _tell_balance(p, record, event)
@@ -373,8 +399,9 @@ cdef void _begin_record(publisher* p, const mb_record* record) noexcept nogil:
     """What a record means before its events: an order to remember, a session to route to."""
     cdef const mb_named_record* named = <const mb_named_record*>record
     cdef order_route* order
+    cdef order_route* pending
     cdef uint32_t session
-    if record.reject != MB_NONE:
+    if record.reject != MB_NONE and (record.session or record.kind != MB_NEW_ORDER):
         return
     if record.kind == MB_NEW_ORDER:
         order = routes_add(&p.orders, record.sequence, record.client_order_id)
@@ -382,6 +409,12 @@ cdef void _begin_record(publisher* p, const mb_record* record) noexcept nogil:
         order.market = record.market
         order.session = record.session
         order.side = record.side
+        if mb_unlikely(record.session == 0):
+            pending = routes_find(&p.orders, _id_before(p, record))
+            order.session = pending.session
+            routes_remove(&p.orders, pending)
+    elif record.kind == MB_RELEASE:
+        p.release, p.release_list = record.sequence, (<const mb_list_record*>record).list_id
     elif record.kind == MB_ATTACH_SESSION:
         _attach(p, named)
     elif record.kind == MB_DETACH_SESSION:
@@ -426,8 +459,12 @@ cdef void _end_record(publisher* p, const mb_record* record, bint has_events) no
 cdef inline int _source_of(const publisher* p, const mb_record* record) noexcept nogil:
     """The source that answers a record, or -1."""
     if record.reject != MB_NONE:
-        return 0 if record.session else -1
+        return 0
     if MB_NEW_ORDER <= record.kind <= MB_AMEND_ORDER:
+        if mb_unlikely(record.flags & (MB_LEG | MB_OF_PENDING) != 0) and (
+                (<const mb_new_order*>record).has_terms & MB_IS_PENDING if record.kind == MB_NEW_ORDER
+                else record.flags & MB_OF_PENDING):
+            return 0
         return 1 + p.market_source[record.market]
     return 0 if _moves_money(record.kind) else -1
 

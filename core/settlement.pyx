@@ -1,6 +1,7 @@
 """Settlement. After each event an order holds exactly what it can still need; the rest is free again.
 
     limit order      hold = hold_of(price, what is open) + what amends under way hold more
+    one of a pair    as that, less what the other holds for both
     budget           hold = the budget, or the base held for a quote amount, less what was spent of it
     ended            nothing
 
@@ -10,32 +11,13 @@ rule.
 Invariants: supply never changes here; `hold` never goes below 0.
 """
 
-from libc.stdint cimport int64_t, uint32_t
-from matchbox.core.ledger cimport hold_of, ledger_add_volume, ledger_hold
-from matchbox.core.orders cimport live_order, orders_find, orders_remove
-from matchbox.core.sequencer_state cimport market_state, money_of, order_money, sequencer
-from matchbox.core.timers cimport timers_remove
+from libc.stdint cimport int64_t
+from matchbox.core.bits cimport mb_unlikely
+from matchbox.core.ledger cimport ledger_add_volume, ledger_hold
+from matchbox.core.order_life cimport order_end, order_hand_over
+from matchbox.core.orders cimport live_order, orders_find
+from matchbox.core.sequencer_state cimport market_state, money_of, order_money, order_need, sequencer
 from matchbox.shm.records cimport *
-
-
-cdef void _end(sequencer* s, live_order* order) noexcept nogil:
-    """The order is no more: free what it holds, take it out of every table."""
-    cdef order_money* money = money_of(s, order)
-    cdef uint32_t slot = <uint32_t>(order - s.orders.slab)
-    ledger_hold(&s.books, money.pays, -money.hold)
-    money.hold = 0
-    if money.timed:
-        timers_remove(&s.due, slot)
-    if money.previous:
-        s.money[money.previous - 1].next = money.next
-    else:
-        s.books.accounts[order.account].first_order = money.next
-    if money.next:
-        s.money[money.next - 1].previous = money.previous
-    else:
-        s.books.accounts[order.account].last_order = money.previous
-    s.markets[order.market].live_orders -= 1
-    orders_remove(&s.orders, order)
 
 
 cdef inline void _trim(sequencer* s, const live_order* order, order_money* money, int64_t pending) noexcept nogil:
@@ -43,8 +25,7 @@ cdef inline void _trim(sequencer* s, const live_order* order, order_money* money
     cdef int64_t excess
     if money.budget:
         return
-    excess = money.hold - pending - hold_of(&s.markets[order.market].definition, order.side, order.price_ticks,
-                                            order.leaves_lots)
+    excess = money.hold + money.lack - pending - order_need(s, order)
     ledger_hold(&s.books, money.pays, -excess)
     money.hold -= excess
 
@@ -53,7 +34,7 @@ cdef inline int64_t _pending(sequencer* s, const live_order* order, const order_
     """What amends under way hold more: all above what the order itself needs."""
     if money.amends == 0:
         return 0
-    return money.hold - hold_of(&s.markets[order.market].definition, order.side, order.price_ticks, order.leaves_lots)
+    return money.hold + money.lack - order_need(s, order)
 
 
 cdef inline void _fill(sequencer* s, live_order* order, int64_t paid, int64_t got, int64_t leaves,
@@ -67,7 +48,7 @@ cdef inline void _fill(sequencer* s, live_order* order, int64_t paid, int64_t go
     order.leaves_lots = leaves
     order.cumulative_lots = cumulative
     if leaves == 0:
-        _end(s, order)
+        order_end(s, order)
     else:
         _trim(s, order, money, pending)
 
@@ -103,7 +84,7 @@ cdef void _lessen(sequencer* s, live_order* order, int64_t prevented, int64_t le
     money.next_total -= prevented
     order.leaves_lots = leaves
     if leaves == 0:
-        _end(s, order)
+        order_end(s, order)
     else:
         _trim(s, order, money, pending)
 
@@ -123,16 +104,26 @@ cdef void _amend_done(sequencer* s, live_order* order, const mb_event* event, co
     _trim(s, order, money, pending)
 
 
+cdef live_order* _in_its_place(sequencer* s, const mb_record* cancel) noexcept nogil:
+    """The order that replaces the canceled one and lacks something; terms may stand between the two records."""
+    cdef live_order* order = orders_find(&s.orders, cancel.sequence + 1)
+    return order if order != NULL else orders_find(&s.orders, cancel.sequence + 2)
+
+
 cdef void settle_event(sequencer* s, const mb_event* event, const mb_record* cause) noexcept nogil:
     cdef live_order* order
     if event.kind == MB_TRADE:
         _trade(s, event, cause)
     elif event.kind == MB_CANCELED or event.kind == MB_EXPIRED:
-        _end(s, orders_find(&s.orders, event.order_id))
+        order = orders_find(&s.orders, event.order_id)
+        if mb_unlikely(cause.flags & MB_REPLACE and event.order_id == cause.order_id and cause.kind == MB_CANCEL_ORDER
+                       and cause.quantity_lots):
+            order_hand_over(s, order, _in_its_place(s, cause))
+        order_end(s, order)
     elif event.kind == MB_REJECTED:
         # A new order is the one that its own record created; a refused cancel changes nothing.
         if cause.kind == MB_NEW_ORDER:
-            _end(s, orders_find(&s.orders, event.sequence))
+            order_end(s, orders_find(&s.orders, event.sequence))
         elif cause.kind == MB_AMEND_ORDER:
             order = orders_find(&s.orders, cause.order_id)
             if order != NULL:

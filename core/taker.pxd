@@ -7,12 +7,15 @@ the room was cut.
     COUNTING    fill-or-kill: is there enough? ──> SWEEPING, or refused (a triggered one: ENDING)
     SWEEPING    a fill a turn ──> COLLECTING when a fill's price reaches something that waits
                               ──> ENDING when nothing matches (any more)
+    PARTING     cancel the partner of the order to which something has happened ──> what would have come then
     COLLECTING  queue what that fill triggered ──> SWEEPING, or the taker was filled
     ENDING      what is left rests or expires
     TRIGGERING  the next of the queue becomes the taker ──> SWEEPING, COUNTING
+    PAIRING     the second of a pair is to be said something of, see matcher.pyx
 
 When a taker has ended, TRIGGERING follows if anything is in the queue, else the record is done. So the event that
-ends a taker is the record's last if the queue is empty and its own fill puts nothing into it.
+ends a taker is the record's last if the queue is empty, its own fill puts nothing into it, and no partner is canceled.
+Makers, orders that are triggered or canceled have partners; takers never do.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -34,6 +37,8 @@ cdef enum taker_stage:
     COLLECTING = 3
     ENDING = 4
     TRIGGERING = 5
+    PARTING = 6
+    PAIRING = 7
 
 cdef enum matcher_status:
     DONE = 0                # the command is complete, its last event is written
@@ -77,6 +82,8 @@ ctypedef struct taker:
     uint32_t account
     uint32_t index          # of the next event
     uint32_t slot           # of an amended or triggered order, 0 for a new one
+    uint32_t partner        # PARTING: slot of the order to cancel
+    uint8_t after           # PARTING: what comes then; IDLE: the record ends
     uint16_t reason         # ENDING: why it expires, 0: it rests
     uint8_t side            # BID or ASK
     uint8_t rests           # what is left joins the book
@@ -101,6 +108,13 @@ cdef void taker_set_band(taker* t) noexcept nogil
 # REJECTED for a record that began nothing.
 cdef matcher_status taker_reject(const mb_record* record, uint64_t sequence, uint16_t reason,
                                  event_room* room) noexcept nogil
+
+
+cdef inline void taker_part(taker* t, uint32_t partner, uint8_t after) noexcept nogil:
+    """Cancel `partner` next; then go on with `after`."""
+    t.partner = partner
+    t.after = after
+    t.stage = PARTING
 
 
 cdef inline mb_event* taker_event(taker* t, event_room* room, uint8_t kind) noexcept nogil:

@@ -3,13 +3,13 @@
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from matchbox.core.bits cimport mb_clear_record, mb_multiply, mb_unlikely
 from matchbox.core.book cimport (
-    book, book_crosses, book_fill, book_free, book_hidden, book_prevent, book_unqueue, fill, order, special,
-    special_free, terms_maker_ppm, terms_self_trade, terms_taker_ppm,
+    SHOWS, book, book_crosses, book_fill, book_free, book_hidden, book_prevent, book_unpair, book_unqueue, fill, order,
+    special, special_free, terms_maker_ppm, terms_self_trade, terms_taker_ppm,
 )
 from matchbox.core.fees cimport fee_of, mb_amount, rebate_of, received
 from matchbox.core.price_index cimport ASK, BID, PRICE_KEY_MASK, price_index_next, price_key, price_level, price_of
 from matchbox.core.triggers cimport (
-    triggers, triggers_collect, triggers_next, triggers_reaches, triggers_touched,
+    triggers, triggers_collect, triggers_next, triggers_reaches, triggers_remove, triggers_touched,
 )
 from matchbox.core.validation cimport has_limit, may_rest
 from matchbox.shm.records cimport *
@@ -113,8 +113,10 @@ cdef inline void _trade(taker* t, event_room* room, int64_t wanted) noexcept nog
     cdef mb_event* event = taker_event(t, room, MB_TRADE)
     cdef triggers* waiting = &t.place.waiting
     cdef fill made
-    cdef int64_t lots = book_fill(&t.place.orders, t.side ^ 1, wanted, &made)
+    cdef int64_t lots
     cdef bint queued = waiting.first != 0
+    made.maker_partner = 0
+    lots = book_fill(&t.place.orders, t.side ^ 1, wanted, &made)
     t.cumulative_lots += lots
     if mb_unlikely(t.care != 0):
         _spend(t, made.price, lots, True)
@@ -130,6 +132,9 @@ cdef inline void _trade(taker* t, event_room* room, int64_t wanted) noexcept nog
         t.reached = made.price
         t.stage = COLLECTING
         queued = queued or triggers_reaches(waiting, &t.place.orders, made.price)
+    if mb_unlikely(made.maker_partner != 0):
+        taker_part(t, made.maker_partner, t.stage)
+        return
     event.flags = MB_LAST if t.open_lots == 0 and not queued else 0
 
 
@@ -145,11 +150,55 @@ cdef inline void _leave(taker* t) noexcept nogil:
     _ended(t)
 
 
+cdef bint _nothing_follows(const taker* t) noexcept nogil:
+    """After the last cancel of a partner: is the record complete?"""
+    if t.after == IDLE:
+        return True
+    if (t.after != SWEEPING and t.after != COLLECTING) or t.open_lots or t.place.waiting.first:
+        return False
+    return t.after == SWEEPING or not triggers_reaches(&t.place.waiting, &t.place.orders, t.reached)
+
+
+cdef matcher_status _part(taker* t, event_room* room) noexcept nogil:
+    """Cancel the other of a pair."""
+    cdef book* b = &t.place.orders
+    cdef uint32_t slot = t.partner
+    cdef const order* o = &b.orders[slot]
+    cdef const special* s = &b.specials[o.special]
+    cdef mb_event* event
+    if room.position == room.limit:
+        return FULL
+    event = taker_event(t, room, MB_CANCELED)
+    event.order_id = o.order_id
+    event.account = o.account
+    event.quantity_lots = o.leaves_lots + book_hidden(b, slot)
+    event.cumulative_lots = o.cumulative_lots
+    event.reason = MB_LIST_ENDED
+    if o.special and s.state != SHOWS:
+        event.side = s.side + 1
+        event.price_ticks = s.price
+        triggers_remove(&t.place.waiting, b, slot)
+    else:
+        event.side = <uint8_t>(b.prices.levels[o.level].side + 1)
+        event.price_ticks = price_of(&b.prices.levels[o.level])
+        event.level_lots = book_unqueue(b, slot)
+        event.flags = MB_RESTING
+    book_free(b, slot)
+    if _nothing_follows(t):
+        event.flags |= MB_LAST
+    t.stage = t.after
+    if t.after == SWEEPING and t.open_lots == 0:
+        _leave(t)
+    return DONE
+
+
 # ---- self-trade prevention -------------------------------------------------------------------------------
 
-cdef void _expire_maker(taker* t, uint32_t slot, event_room* room) noexcept nogil:
+cdef uint32_t _expire_maker(taker* t, uint32_t slot, event_room* room) noexcept nogil:
+    """Returns the slot of its partner, or 0."""
     cdef book* b = &t.place.orders
     cdef const order* o = &b.orders[slot]
+    cdef uint32_t partner
     cdef mb_event* event = taker_event(t, room, MB_EXPIRED)
     event.order_id = o.order_id
     event.account = o.account
@@ -160,7 +209,9 @@ cdef void _expire_maker(taker* t, uint32_t slot, event_room* room) noexcept nogi
     event.level_lots = book_unqueue(b, slot)
     event.reason = MB_SELF_TRADE
     event.flags = MB_RESTING
+    partner = book_unpair(b, slot) if o.special else 0
     book_free(b, slot)
+    return partner
 
 
 cdef void _prevent(taker* t, uint32_t slot, int64_t wanted, event_room* room) noexcept nogil:
@@ -168,20 +219,26 @@ cdef void _prevent(taker* t, uint32_t slot, int64_t wanted, event_room* room) no
     cdef uint8_t mode = terms_self_trade(t.terms)
     cdef mb_event* event
     cdef fill made
+    cdef uint32_t partner = 0
     if mode == MB_DECREMENT:
         event = taker_event(t, room, MB_PREVENTED)
+        made.maker_partner = 0
         book_prevent(&t.place.orders, t.side ^ 1, wanted, &made)
         _spend(t, made.price, made.lots, False)
         _maker_fields(t, event, &made)
-        if t.open_lots == 0:
+        if made.maker_partner:
+            taker_part(t, made.maker_partner, SWEEPING)
+        elif t.open_lots == 0:
             event.flags = MB_LAST if t.place.waiting.first == 0 else 0
             _leave(t)
         return
     if mode != MB_EXPIRE_TAKER:
-        _expire_maker(t, slot, room)
+        partner = _expire_maker(t, slot, room)
     if mode != MB_EXPIRE_MAKER:
         t.reason = MB_SELF_TRADE
         t.stage = ENDING
+    if partner:
+        taker_part(t, partner, t.stage)
 
 
 cdef int64_t _careful(taker* t, event_room* room) noexcept nogil:
@@ -270,6 +327,7 @@ cdef matcher_status _trigger(taker* t, event_room* room, int* work) noexcept nog
     cdef const order* o
     cdef const special* s
     cdef mb_event* event
+    cdef uint32_t partner
     if room.position == room.limit:
         return FULL
     if work[0] <= 0:
@@ -299,7 +357,10 @@ cdef matcher_status _trigger(taker* t, event_room* room, int* work) noexcept nog
     t.stage = SWEEPING
     if s.time_in_force == MB_FOK:
         taker_count(t)
-    if s.display_lots == 0:
+    partner = book_unpair(b, t.slot)
+    if partner:
+        taker_part(t, partner, t.stage)
+    elif s.display_lots == 0:
         special_free(b, t.slot)
     return DONE
 
@@ -397,6 +458,8 @@ cdef matcher_status taker_go_on(taker* t, const mb_record* record, event_room* r
             status = _collect(t, &work)
         elif t.stage == TRIGGERING:
             status = _trigger(t, room, &work)
+        elif t.stage == PARTING:
+            status = _part(t, room)
         else:
             status = _count(t, record, room, &work)
     return status

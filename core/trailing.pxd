@@ -56,8 +56,9 @@ cdef void trailing_destroy(trailing* t) noexcept nogil
 cdef void trailing_begin(trailing* t, book* b, uint32_t slot, int64_t best, int64_t* rise_at,
                          int64_t* fall_at) noexcept nogil
 
-# Take out the order of special `number`.
-cdef void trailing_remove(trailing* t, book* b, uint32_t number) noexcept nogil
+# Take out the order of special `number`. True if it was the root of a heap of triggered orders that stands in the queue:
+# `root` is then the root of what is left of it, 0 if that is nothing.
+cdef bint trailing_remove(trailing* t, book* b, uint32_t number, uint32_t* root) noexcept nogil
 
 # Bring `rise_at` down and `fall_at` up so that no price between them moves, begins or triggers anything.
 cdef void trailing_narrow(const trailing* t, int64_t* rise_at, int64_t* fall_at) noexcept nogil
@@ -68,6 +69,9 @@ cdef bint trailing_reaches(const trailing* t, int64_t price) noexcept nogil
 # After a fill at `price`: begin and move groups, and meld what it triggers into `triggered`. False when `work` is used
 # up (call again before anything else); True when done.
 cdef bint trailing_collect(trailing* t, book* b, int64_t price, int* work) noexcept nogil
+
+# A heap of triggered orders, with this root, stands in the queue from now on.
+cdef void trailing_queued(book* b, uint32_t root) noexcept nogil
 
 # The root of what is left of a heap of triggered orders without its root `number`, 0 if that is nothing.
 cdef uint32_t trailing_pop(book* b, uint32_t number) noexcept nogil

@@ -13,6 +13,8 @@ cdef enum:
     MAX_BUCKETS = 4000
     # In special.group of a root: it is pending, and the rest is the bucket.
     PENDING = 1 << 31
+    # The same: its heap is triggered.
+    TRIGGERED = 1 << 30
 
 
 cdef int trailing_create(trailing* t, uint32_t capacity) except -1:
@@ -243,12 +245,15 @@ cdef void trailing_begin(trailing* t, book* b, uint32_t slot, int64_t best, int6
     _narrow(t, &t.bucket[bucket], rise_at, fall_at)
 
 
-cdef void trailing_remove(trailing* t, book* b, uint32_t number) noexcept nogil:
+cdef bint trailing_remove(trailing* t, book* b, uint32_t number, uint32_t* root_left) noexcept nogil:
     cdef special* s = &b.specials[number]
     cdef uint32_t root = _leave_heap(b, number), group = s.group
     if s.parent:
-        return
+        return False
     b.specials[root].group = group if root else 0
+    if group == TRIGGERED:
+        root_left[0] = root
+        return True
     if group & PENDING:
         t.bucket[group ^ PENDING].pending = root
         _drop_if_empty(t, group ^ PENDING)
@@ -257,12 +262,18 @@ cdef void trailing_remove(trailing* t, book* b, uint32_t number) noexcept nogil:
     else:
         _unlink(t, group)
         _drop_if_empty(t, t.group[group].bucket)
+    return False
+
+
+cdef void trailing_queued(book* b, uint32_t root) noexcept nogil:
+    b.specials[root].group = TRIGGERED
 
 
 cdef uint32_t trailing_pop(book* b, uint32_t number) noexcept nogil:
     cdef uint32_t root = _meld(b, b.specials[number].left, b.specials[number].right)
     if root:
         b.specials[root].parent = 0
+        b.specials[root].group = TRIGGERED
     return root
 
 

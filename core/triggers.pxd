@@ -9,8 +9,9 @@ a level of the book's price index, by trigger price, the older first:
 or it trails, and is in `trails` (trailing.pxd). A fill that reaches nothing costs two comparisons, with `rise_at` and
 `fall_at`: no price between them does anything.
 
-The queue (`first`, `last`: slots, linked through order.next) holds what is triggered and not yet matched, while one
-log record is processed: single orders, and roots of heaps (state TRAILS), which stand for all of theirs.
+The queue (`first`, `last`: slots, linked both ways) holds what is triggered and not yet matched, while one log record is
+processed: single orders, and roots of heaps (state TRAILS), which stand for all of theirs. An order whose partner was
+triggered, or filled, leaves it.
 
 Invariants (triggers_validate): every waiting order is in one place; levels hold them by rising id, so by age;
 rise_at and fall_at leave nothing out; between records the queue is empty.
@@ -46,7 +47,7 @@ cdef bint trigger_reached(uint32_t side, uint32_t order_type, int64_t trigger, i
 # trails and can begin (no trigger price, or a reached one), it begins with the last price.
 cdef void triggers_add(triggers* t, book* b, uint32_t slot) noexcept nogil
 
-# Take out an order that waits; its slot and special stay.
+# Take out an order that waits, or stands in the queue; its slot and special stay.
 cdef void triggers_remove(triggers* t, book* b, uint32_t slot) noexcept nogil
 
 # Will a fill at `price` put anything into the queue? Changes nothing.

@@ -5,10 +5,10 @@ from matchbox.core.book cimport (
     BEGINS, SHOWS, TRAILS, WAITS, book, book_find, book_queue, book_unqueue, hash_mix, order, special,
     terms_trailing_bips,
 )
-from matchbox.core.price_index cimport BID, price_index_next, price_index_remove, price_key, price_of
+from matchbox.core.price_index cimport BID, price_index_find, price_index_next, price_index_remove, price_key, price_of
 from matchbox.core.trailing cimport (
     trailing_begin, trailing_best, trailing_collect, trailing_create, trailing_destroy, trailing_narrow, trailing_pop,
-    trailing_reaches, trailing_remove, trailing_validate,
+    trailing_queued, trailing_reaches, trailing_remove, trailing_validate,
 )
 from matchbox.shm.records cimport MB_STOP_LOSS, MB_STOP_LOSS_LIMIT
 
@@ -77,19 +77,42 @@ cdef void triggers_add(triggers* t, book* b, uint32_t slot) noexcept nogil:
 
 
 cdef void triggers_remove(triggers* t, book* b, uint32_t slot) noexcept nogil:
-    cdef uint32_t number = b.orders[slot].special
+    cdef uint32_t number = b.orders[slot].special, root = 0
+    cdef special* s = &b.specials[number]
     # rise_at and fall_at may now stop at nothing: the next fill that reaches them sets them right.
     t.count -= 1
-    if b.specials[number].state == TRAILS:
-        trailing_remove(&t.trails, b, number)
+    if s.state == TRAILS:
+        if trailing_remove(&t.trails, b, number, &root):
+            _unlink(t, b, slot, b.specials[root].slot if root else 0)
+    elif t.first and s.state == WAITS and price_index_find(&b.prices, FALL + _rises(s.side, s.order_type),
+                                                           s.trigger) == 0:
+        # Its level has been collected: within one record none is made again.
+        _unlink(t, b, slot, 0)
     else:
         book_unqueue(b, slot)
-    b.specials[number].state = SHOWS
+    s.state = SHOWS
+    s.left = s.right = s.parent = s.rank = 0
+    b.orders[slot].level = 0
+
+
+cdef void _unlink(triggers* t, book* b, uint32_t slot, uint32_t instead) noexcept nogil:
+    """Take `slot` out of the queue; `instead`, if it is not 0, takes its place."""
+    cdef uint32_t before = b.orders[slot].prev, after = b.orders[slot].next
+    if instead:
+        b.orders[instead].prev, b.orders[instead].next = before, after
+    # orders[0] is there to be written to.
+    b.orders[before].next = instead if instead else after
+    b.orders[after].prev = instead if instead else before
+    if before == 0:
+        t.first = instead if instead else after
+    if after == 0:
+        t.last = instead if instead else before
 
 
 # ---- after a fill ----------------------------------------------------------------------------------------
 
 cdef inline void _append(triggers* t, book* b, uint32_t first, uint32_t last) noexcept nogil:
+    b.orders[first].prev = t.last
     if t.last:
         b.orders[t.last].next = first
     else:
@@ -135,23 +158,19 @@ cdef bint triggers_collect(triggers* t, book* b, int64_t price, int* work) noexc
     root = t.trails.triggered
     if root:
         t.trails.triggered = 0
+        trailing_queued(b, root)
         _append(t, b, b.specials[root].slot, b.specials[root].slot)
     _set_bounds(t, b)
     return True
 
 
 cdef uint32_t triggers_next(triggers* t, book* b) noexcept nogil:
-    cdef uint32_t slot = t.first, after = b.orders[slot].next, root
+    cdef uint32_t slot = t.first, root = 0
     cdef special* s = &b.specials[b.orders[slot].special]
     if s.state == TRAILS:
         root = trailing_pop(b, b.orders[slot].special)
-        if root:
-            # What is left of the heap stands where its root stood.
-            b.orders[b.specials[root].slot].next = after
-            after = b.specials[root].slot
-    t.first = after
-    if t.last == slot:
-        t.last = after
+    # What is left of a heap stands where its root stood.
+    _unlink(t, b, slot, b.specials[root].slot if root else 0)
     s.state = SHOWS
     s.left = s.right = s.parent = s.rank = 0
     b.orders[slot].level = 0
@@ -164,7 +183,8 @@ cdef uint32_t triggers_next(triggers* t, book* b) noexcept nogil:
 cdef uint64_t triggers_hash(const triggers* t, const book* b) noexcept nogil:
     """With mix() as in book.pyx: h = 0; mix in the last price, the number of orders that wait, and the sum (mod 2^64)
     of their own hashes. That of one is h = 0, then its id, account, side, order type, time in force, price,
-    trigger, hold, quantity, display quantity, terms, state, and best price (0 if it has not begun to trail).
+    trigger, hold, quantity, display quantity, terms, state, of one of a pair the other's id, and best price (0 if it
+    has not begun to trail).
 
     Which is triggered first follows from these alone; triggers_validate() checks that the structures say the same.
     """
@@ -189,6 +209,8 @@ cdef uint64_t triggers_hash(const triggers* t, const book* b) noexcept nogil:
         one = hash_mix(one, <uint64_t>s.display_lots)
         one = hash_mix(one, o.terms)
         one = hash_mix(one, s.state)
+        if s.partner:
+            one = hash_mix(one, b.orders[s.partner].order_id)
         total += hash_mix(one, <uint64_t>trailing_best(&t.trails, b, number) if s.state == TRAILS else 0)
     return hash_mix(hash_mix(hash_mix(0, <uint64_t>t.last_price), t.count), total)
 

@@ -13,16 +13,17 @@ interface: a command with several faults is refused for the first of them.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
-from matchbox.core.bits cimport mb_likely, mb_multiply, mb_unlikely
+from matchbox.core.bits cimport mb_clear_record, mb_likely, mb_multiply, mb_unlikely
 from matchbox.core.instrument cimport instrument
 from matchbox.shm.records cimport (
-    MB_AMEND_ORDER, MB_BAD_CLIENT_ORDER_ID, MB_BAD_DISPLAY, MB_BAD_EXPIRY, MB_BAD_FIELD, MB_BAD_FLAGS,
-    MB_BAD_ORDER_TYPE, MB_BAD_PRICE, MB_BAD_QUANTITY, MB_BAD_SELF_TRADE, MB_BAD_SIDE, MB_BAD_TIME_IN_FORCE,
-    MB_BAD_TRIGGER, MB_BELOW_MIN_NOTIONAL, MB_BUY, MB_CANCEL_ORDER, MB_CLIENT_ID_BYTES, MB_DECREMENT, MB_FOK, MB_GTC,
-    MB_GTD, MB_IOC, MB_LIMIT, MB_MARKET, MB_MAX_ASSET_UNITS, MB_NEW_ORDER, MB_NONE, MB_NOTHING_TO_AMEND,
-    MB_NOTIONAL_OVERFLOW, MB_POST_ONLY, MB_PRICE_OFF_TICK, MB_QUANTITY_OFF_LOT, MB_QUOTE_AMOUNT, MB_REQUEUE, MB_SELL,
-    MB_STOP_LOSS, MB_STOP_LOSS_LIMIT, MB_TAKE_PROFIT, MB_TAKE_PROFIT_LIMIT, MB_TO_OPEN, MB_UNKNOWN_KIND,
-    mb_new_order, mb_record, mb_terms_record,
+    MB_ALLOW_FAILURE, MB_AMEND_ORDER, MB_BAD_CLIENT_ORDER_ID, MB_BAD_DISPLAY, MB_BAD_EXPIRY, MB_BAD_FIELD,
+    MB_BAD_FLAGS, MB_BAD_ORDER_TYPE, MB_BAD_PRICE, MB_BAD_QUANTITY, MB_BAD_SELF_TRADE, MB_BAD_SIDE,
+    MB_BAD_TIME_IN_FORCE, MB_BAD_TRIGGER, MB_BELOW_MIN_NOTIONAL, MB_BUY, MB_CANCEL_ORDER, MB_CLIENT_ID_BYTES,
+    MB_DECREMENT, MB_FOK, MB_GTC, MB_GTD, MB_IOC, MB_LEG, MB_LIMIT, MB_MARKET, MB_MAX_ASSET_UNITS, MB_NEW_ORDER,
+    MB_NONE, MB_NOTHING_TO_AMEND, MB_NOTIONAL_OVERFLOW, MB_OCO, MB_OTO, MB_OTOCO, MB_POST_ONLY, MB_PRICE_OFF_TICK,
+    MB_QUANTITY_OFF_LOT, MB_QUOTE_AMOUNT, MB_REPLACE, MB_REQUEUE, MB_SELL, MB_STOP_LOSS, MB_STOP_LOSS_LIMIT,
+    MB_TAKE_PROFIT, MB_TAKE_PROFIT_LIMIT, MB_TO_OPEN, MB_UNKNOWN_KIND, mb_list_record, mb_new_order, mb_record,
+    mb_terms_record,
 )
 
 cdef enum:
@@ -110,10 +111,10 @@ cdef inline uint16_t _check_shape(const mb_new_order* order) noexcept nogil:
                    or (not limit and (may_rest(order.time_in_force)
                                       or (order.order_type != MB_MARKET and order.time_in_force == MB_FOK)))):
         return MB_BAD_TIME_IN_FORCE
-    if mb_unlikely(order.flags != 0
-                   and not (order.flags == MB_POST_ONLY and order.order_type == MB_LIMIT
+    if mb_unlikely(order.flags & ~MB_LEG
+                   and not (order.flags & ~MB_LEG == MB_POST_ONLY and order.order_type == MB_LIMIT
                             and may_rest(order.time_in_force))
-                   and not (order.flags == MB_QUOTE_AMOUNT and order.order_type == MB_MARKET
+                   and not (order.flags & ~MB_LEG == MB_QUOTE_AMOUNT and order.order_type == MB_MARKET
                             and order.time_in_force == MB_IOC)):
         return MB_BAD_FLAGS
     return MB_BAD_SELF_TRADE if mb_unlikely(order.self_trade > MB_DECREMENT) else MB_NONE
@@ -234,22 +235,69 @@ cdef inline uint16_t _validate_amend(const mb_record* record, const instrument* 
     return _check_rest(record)
 
 
-cdef inline uint16_t _validate_cancel(const mb_record* record) noexcept nogil:
-    if mb_unlikely(record.flags != 0):
+cdef inline uint16_t _validate_cancel(const mb_record* record, bint stamped) noexcept nogil:
+    # Nothing to allow if nothing comes in its place.
+    if mb_unlikely(record.flags != 0 and record.flags & ~MB_ALLOW_FAILURE != MB_REPLACE):
         return MB_BAD_FLAGS
     if mb_unlikely(record.price_ticks != 0):
         return MB_BAD_PRICE
-    if mb_unlikely(record.quantity_lots != 0):
+    if mb_unlikely(record.quantity_lots != 0 and not (stamped and record.flags and record.quantity_lots > 0)):
         return MB_BAD_QUANTITY
     return _check_rest(record)
+
+
+# ---- lists -----------------------------------------------------------------------------------------------
+
+cdef inline uint32_t legs_of(uint8_t list_type) noexcept nogil:
+    """How many legs a list of this type has; 0: there is no such type."""
+    if list_type == MB_OCO or list_type == MB_OTO:
+        return 2
+    return 3 if list_type == MB_OTOCO else 0
+
+
+cdef inline void leg_terms(const mb_list_record* of_list, const mb_new_order* leg, uint32_t number,
+                           mb_terms_record* terms) noexcept nogil:
+    """What ORDER_TERMS would say of leg `number` (from 0) of an ORDER_LIST or RELEASE."""
+    mb_clear_record(terms)
+    terms.display_lots = of_list.display_lots[number]
+    if leg.time_in_force == MB_GTD:
+        terms.expire_ns = of_list.expire_ns
+
+
+cdef inline uint16_t check_list(const mb_list_record* of_list, uint32_t legs) noexcept nogil:
+    """What can be said of the first record of a list alone."""
+    cdef uint32_t i
+    if of_list.reserved or of_list.reserved_bytes[0] or of_list.reserved_bytes[1]:
+        return MB_BAD_FIELD
+    for i in range(legs, 3):
+        if of_list.display_lots[i]:
+            return MB_BAD_FIELD
+    return check_client_order_id(of_list.client_list_id)
+
+
+cdef inline bint is_pair(const mb_new_order* first, const mb_new_order* second) noexcept nogil:
+    """Do these two orders, each fine alone, make a pair?"""
+    cdef int64_t price = first.price_ticks
+    if first.side != second.side or first.quantity_lots != second.quantity_lots:
+        return False
+    if second.order_type != MB_STOP_LOSS and second.order_type != MB_STOP_LOSS_LIMIT:
+        return False
+    if first.order_type == MB_TAKE_PROFIT or first.order_type == MB_TAKE_PROFIT_LIMIT:
+        price = first.trigger_ticks
+    elif first.order_type != MB_LIMIT or not first.flags & MB_POST_ONLY:
+        return False
+    if price == 0 or second.trigger_ticks == 0:
+        return True
+    return price < second.trigger_ticks if first.side == MB_BUY else price > second.trigger_ticks
 
 
 cdef inline uint16_t validate_command(const mb_record* record, const mb_terms_record* terms, const instrument* market,
                                       bint stamped) noexcept nogil:
     """MB_NONE, or why a NEW_ORDER, CANCEL_ORDER or AMEND_ORDER of `market` is refused whatever the books hold.
 
-    terms: the ORDER_TERMS of a NEW_ORDER, or NULL. stamped: the record may have the price of a market order that a
-    sequencer has written into it (0 to the market's maximum); else that is 0.
+    terms: the ORDER_TERMS of a NEW_ORDER, or NULL. stamped: the record may have what a sequencer has written into it:
+    the price of a market order (0 to the market's maximum), what the order lacks that replaces a canceled one; else
+    both are 0. That an order with LEG has what it belongs to is for the caller to see.
     """
     if record.kind == MB_NEW_ORDER:
         return _validate_new(<const mb_new_order*>record, terms, market, stamped)
@@ -261,4 +309,5 @@ cdef inline uint16_t validate_command(const mb_record* record, const mb_terms_re
         return MB_BAD_ORDER_TYPE
     if mb_unlikely(record.time_in_force != 0):
         return MB_BAD_TIME_IN_FORCE
-    return _validate_amend(record, market) if record.kind == MB_AMEND_ORDER else _validate_cancel(record)
+    return _validate_amend(record, market) if record.kind == MB_AMEND_ORDER \
+        else _validate_cancel(record, stamped)

@@ -8,12 +8,15 @@ it on a thread of its own.
 import time
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from matchbox.persistence.journal import Writer
 from matchbox.shm.errors import JournalError
-from matchbox.shm.records import LOG_RECORD
+from matchbox.shm.records import LOG_RECORD, NEW_ORDER, Flag, Kind
 from matchbox.shm.ring import Reader, Ring
+
+GROUP_RECORDS = 4  # that go together, at most
 
 
 class Journaler:
@@ -69,7 +72,10 @@ class Journaler:
         return count
 
     def _journal(self) -> int:
-        parts = self._reader.views(self.writer.batch_records, LOG_RECORD)
+        parts = whole(
+            self._reader.views(self.writer.batch_records + 1, LOG_RECORD),
+            self.writer.batch_records,
+        )
         self._committed_ns = time.monotonic_ns()
         try:
             self.writer.append(*parts)
@@ -97,6 +103,37 @@ class Journaler:
             )
         if int(last["sequence"]) == self.writer.last_sequence:
             check_same(last.tobytes(), self.writer)
+
+
+def whole(parts: list[NDArray[Any]], most: int) -> list[NDArray[Any]]:
+    """The first `most` records of `parts`, or fewer: not to part what is published at once.
+
+    What goes together (an order and its terms, a list and its legs) is in one batch, so that it is
+    in the journal together or not at all. `parts` may hold one record more than `most`, which says
+    whether the cut is one; if there is none more, the ring ends there, and that is no cut.
+    """
+    total = sum(map(len, parts))
+    if total <= most:
+        return parts
+    tail = np.concatenate([part[-GROUP_RECORDS - 1 :] for part in parts])[-GROUP_RECORDS - 1 :]
+    keep = most
+    for record, before in zip(tail[:0:-1], tail[-2::-1], strict=False):
+        if not _continues(record, before):
+            break
+        keep -= 1
+    keep = keep if keep > 0 else most
+    kept = []
+    for part in parts:
+        kept.append(part[: max(0, keep - sum(map(len, kept)))])
+    return [part for part in kept if len(part)]
+
+
+def _continues(record: Any, before: Any) -> bool:
+    """Does it belong to the record before it?"""
+    if record["kind"] == Kind.NEW_ORDER:
+        return bool(record.view(NEW_ORDER)["has_terms"])
+    replaces = before["kind"] == Kind.CANCEL_ORDER and before["flags"] & Flag.REPLACE
+    return bool(record["kind"] == Kind.ORDER_TERMS and replaces)
 
 
 def check_same(record: bytes, writer: Writer) -> None:
@@ -127,6 +164,7 @@ def drain_log_ring(ring: Ring, writer: Writer) -> int:
     if oldest < start:
         check_same(ring.peek(start - 1, 1, LOG_RECORD).tobytes(), writer)
     while writer.last_sequence < produced:
-        count = min(produced - writer.last_sequence, writer.batch_records)
-        writer.append(ring.peek(writer.last_sequence, count, LOG_RECORD))
+        count = min(produced - writer.last_sequence, writer.batch_records + 1)
+        records = ring.peek(writer.last_sequence, count, LOG_RECORD)
+        writer.append(*whole([records], writer.batch_records))
     return produced - start

@@ -102,7 +102,8 @@ enum mb_flag {
     MB_QUOTE_AMOUNT = 8,  /* NEW_ORDER, MARKET: quantity is an amount of the quote asset, in its units */
     MB_LEG = 16,          /* NEW_ORDER: belongs to the records before it (ORDER_LIST, or CANCEL_ORDER with REPLACE) */
     MB_REPLACE = 32,      /* CANCEL_ORDER: the NEW_ORDER after it comes in its place */
-    MB_ALLOW_FAILURE = 64 /* CANCEL_ORDER with REPLACE: also if nothing can be canceled */
+    MB_ALLOW_FAILURE = 64, /* CANCEL_ORDER with REPLACE: also if nothing can be canceled */
+    MB_OF_PENDING = 128   /* (s) CANCEL_ORDER: of a pending order, which no matcher knows */
 };
 enum mb_list_type {
     MB_OCO = 1,           /* one cancels the other */

@@ -103,6 +103,7 @@ cdef extern from "records.h" nogil:
         MB_LEG
         MB_REPLACE
         MB_ALLOW_FAILURE
+        MB_OF_PENDING
 
     enum mb_rule:
         MB_RULE_STATE

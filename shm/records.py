@@ -380,6 +380,7 @@ class Flag(IntFlag):
     LEG = 16
     REPLACE = 32
     ALLOW_FAILURE = 64
+    OF_PENDING = 128
 
 
 class Capability(IntFlag):

@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 
 from matchbox.shm.records import (
     COMMAND,
+    LIST_RECORD,
     NEW_ORDER,
     RULES_RECORD,
     TERMS_RECORD,
     Flag,
     Kind,
+    ListType,
     OrderType,
     Rule,
     Side,
@@ -22,6 +24,7 @@ from matchbox.shm.records import (
 VIEWS = {
     Kind.NEW_ORDER: NEW_ORDER,
     Kind.ORDER_TERMS: TERMS_RECORD,
+    Kind.ORDER_LIST: LIST_RECORD,
     Kind.SET_MARKET: RULES_RECORD,
 }
 
@@ -65,6 +68,13 @@ def waiting(
 def terms(display: int = 0, expire_ns: int = 0, **others: Any) -> dict[str, Any]:
     """What goes right before an order that has any of it."""
     return {"kind": Kind.ORDER_TERMS, "display_lots": display, "expire_ns": expire_ns} | others
+
+
+def order_list(list_type: str, display: tuple[int, ...] = (), **others: Any) -> dict[str, Any]:
+    """What goes right before the legs of a list; display: of each leg."""
+    shown = (*display, 0, 0, 0)[:3]
+    row = {"kind": Kind.ORDER_LIST, "list_type": ListType[list_type.upper()]}
+    return row | {"display_lots": shown} | others
 
 
 def rules(**changes: Any) -> dict[str, Any]:
@@ -149,11 +159,63 @@ class Flow:
                 if stays or r.random() < 0.1:
                     self.recent.append((market, sequence + len(before)))
             del self.recent[:-130]
+            if r.random() < 0.15:
+                return self._together(row, before, sequence)
         elif row["kind"] == Kind.AMEND_ORDER:
             row["hold"] = r.choice((-1, -1, 0, 50, 1000, 10_000))
         elif row["kind"] == Kind.CANCEL_ORDER:
             row["cancel_reason"] = r.choice((0, 600, 602, 65_537))
         return [*before, row]
+
+    def _together(
+        self, row: dict[str, Any], before: list[dict[str, Any]], sequence: int
+    ) -> list[dict[str, Any]]:
+        """The new order in the place of another, or with another that it cancels; mostly."""
+        r = self.random
+        market, target = r.choice(self.recent) if self.recent else (row["market"], 1)
+        if r.random() < 0.4:
+            flags = Flag.REPLACE | r.choice((0, 0, Flag.ALLOW_FAILURE))
+            row["flags"] = row.get("flags", 0) | Flag.LEG
+            row["market"] = market if r.random() < 0.95 else row["market"]
+            lack = r.choice((0, 0, 0, 7, 70, 50 * self.middle))
+            for each in before:
+                each["market"] = row["market"]
+            return [cancel(target, flags=flags, quantity_lots=lack, market=market), *before, row]
+        lists = order_list(
+            r.choice(("oco",) * 30 + ("oto", "otoco")),
+            (r.choice((0, 0, 0, 1, 5)), r.choice((0, 0, 0, 1, 5))),
+            market=row["market"],
+            expire_ns=r.choice((0, 5000)),
+        )
+        lists["list_type"] = lists["list_type"] if r.random() < 0.97 else r.randrange(256)
+        same = {name: row[name] for name in ("market", "account", "quantity_lots")}
+        same |= {"quantity_lots": r.choice((1, 5, 20, 60)), "timestamp_ns": 1000}
+        above = (row["side"] == Side.SELL) == (r.random() < 0.95)
+        away = 1 + int(r.expovariate(1) * self.width / 4)
+        profit = max(1, min(self.middle + (away if above else -away), 2**40 - 1))
+        loss = max(1, min(self.middle - (away if above else -away) // 2, 2**40 - 1))
+        side = Side(row["side"]).name
+        if r.random() < 0.6:
+            first = new(side, 1, profit, r.choice(("GTC", "GTC", "GTD")), flags=Flag.POST_ONLY)
+        else:
+            price = r.choice((None, self._price(row["side"])))
+            first = waiting("take_profit", side, 1, price, profit)
+            if r.random() < 0.3:
+                first |= {
+                    "trailing_bips": r.choice((10, 50)),
+                    "trigger_ticks": r.choice((0, profit)),
+                }
+        price = r.choice((None, self._price(row["side"])))
+        second = waiting("stop_loss", side, 1, price, loss)
+        if r.random() < 0.3:
+            second |= {"trailing_bips": r.choice((1, 10, 50)), "trigger_ticks": r.choice((0, loss))}
+        legs = [first, second if r.random() < 0.97 else dict(first)]
+        for place, leg in enumerate(legs):
+            leg |= same | {"self_trade": row["self_trade"], "flags": leg.get("flags", 0) | Flag.LEG}
+            self.recent.append((row["market"], sequence + 1 + place))
+        if r.random() < 0.02:
+            legs[1]["quantity_lots"] += 1
+        return [lists, *legs] if r.random() < 0.98 else [lists, legs[0]]
 
     def _rules(self) -> dict[str, Any]:
         r = self.random

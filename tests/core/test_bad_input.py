@@ -55,7 +55,8 @@ class Case(NamedTuple):
 R = Reason
 CASES = [
     # kind
-    *(Case(NEW, {"kind": kind}, R.UNKNOWN_KIND) for kind in (0, 13, 31, 43, 48, 49, 200, 255)),
+    *(Case(NEW, {"kind": kind}, R.UNKNOWN_KIND) for kind in (0, 14, 31, 43, 48, 49, 51, 200, 255)),
+    Case(NEW, {"kind": Kind.ORDER_LIST}, R.BAD_LEGS),
     Case(NEW, {"kind": Kind.ORDER_TERMS}, R.BAD_LEGS),
     *(Case(NEW, {"kind": kind}, R.NOT_PERMITTED) for kind in range(32, 43)),
     # market
@@ -78,10 +79,12 @@ CASES = [
     Case(NEW, MARKET | {"time_in_force": T.GTC}, R.BAD_TIME_IN_FORCE),
     *(Case(base, {"time_in_force": 1}, R.BAD_TIME_IN_FORCE) for base in (CANCEL, AMEND)),
     # flags
-    *(Case(NEW, {"flags": 1 << bit}, R.BAD_FLAGS) for bit in range(1, 8)),
+    *(Case(NEW, {"flags": 1 << bit}, R.BAD_FLAGS) for bit in (1, 2, 3, 5, 6, 7)),
+    Case(NEW, {"flags": Flag.LEG}, R.BAD_LEGS),
     Case(NEW, {"flags": Flag.POST_ONLY, "time_in_force": T.IOC}, R.BAD_FLAGS),
     Case(NEW, MARKET | {"flags": Flag.POST_ONLY}, R.BAD_FLAGS),
-    *(Case(CANCEL, {"flags": 1 << bit}, R.BAD_FLAGS) for bit in range(8)),
+    *(Case(CANCEL, {"flags": 1 << bit}, R.BAD_FLAGS) for bit in (0, 1, 2, 3, 4, 6, 7)),
+    Case(CANCEL, {"flags": Flag.REPLACE}, R.BAD_LEGS),
     *(Case(AMEND, {"flags": 1 << bit}, R.BAD_FLAGS) for bit in (0, 3, 4, 5, 6, 7)),
     # price
     *(

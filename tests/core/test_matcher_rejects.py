@@ -51,7 +51,8 @@ BROKEN: dict[str, tuple[dict[str, Any], Reason]] = {
     "time in force in an amend": (AMEND | {"time_in_force": 1}, Reason.BAD_TIME_IN_FORCE),
     "stop market order FOK": (STOP | {"time_in_force": 3}, Reason.BAD_TIME_IN_FORCE),
     "stop market order GTC": (STOP | {"time_in_force": 1}, Reason.BAD_TIME_IN_FORCE),
-    "flag unknown": (ORDER | {"flags": 16}, Reason.BAD_FLAGS),
+    "flag unknown": (ORDER | {"flags": 128}, Reason.BAD_FLAGS),
+    "a leg of nothing": (ORDER | {"flags": Flag.LEG}, Reason.BAD_LEGS),
     "quote amount of a limit order": (ORDER | {"flags": 8}, Reason.BAD_FLAGS),
     "quote amount and FOK": (
         MARKETABLE | {"flags": 8, "time_in_force": 3},

@@ -15,6 +15,7 @@ from matchbox.shm.reasons import Reason
 from matchbox.shm.records import (
     COMMAND,
     EVENT,
+    LIST_RECORD,
     MAX_ASSET_UNITS,
     NEW_ORDER,
     RULES_RECORD,
@@ -23,6 +24,7 @@ from matchbox.shm.records import (
     EventKind,
     Flag,
     Kind,
+    ListType,
     MarketState,
     OrderType,
     Rule,
@@ -58,7 +60,7 @@ def mix(state: int, word: int) -> int:
     return state ^ state >> 32
 
 
-@dataclass
+@dataclass(eq=False)
 class Order:
     order_id: int
     account: int
@@ -80,6 +82,7 @@ class Order:
     state: int = 0  # waiting: WAITS, BEGINS or TRAILS
     best: int = 0  # TRAILS: best price so far, 0 = not begun yet
     budget: int | None = None  # what is left of it (a sell by quote amount: lots)
+    partner: "Order | None" = None  # one cancels the other
 
     @property
     def is_limit(self) -> bool:
@@ -161,7 +164,8 @@ class Market:
 
     def special(self) -> int:
         """Orders that need more memory than others."""
-        return len(self.waiting) + sum(1 for order in self.orders() if order.display)
+        shown = sum(1 for order in self.orders() if order.display or order.partner)
+        return len(self.waiting) + shown
 
     def state_hash(self) -> int:
         state = mix(0, self.trades)
@@ -177,6 +181,7 @@ class Market:
                         order.cumulative,
                         order.account,
                         order.terms(),
+                        *([order.partner.order_id] if order.partner else []),
                     ):
                         state = mix(state, word)
             state = mix(state, 2**64 - 1)
@@ -199,6 +204,7 @@ class Market:
                 order.display,
                 order.terms(),
                 order.state,
+                *([order.partner.order_id] if order.partner else []),
                 order.best if order.state == TRAILS else 0,
             ):
                 one = mix(one, word)
@@ -216,16 +222,31 @@ class ReferenceMatcher:
         self.max_specials, self.check_holds = max_specials, check_holds
         self.sequence = 0
         self.pending_terms: Any = None
+        self.replaced: Any = None  # a cancel: (market, was it refused, its record, what it freed)
+        self.list: Any = None
+        self.legs: list[tuple[int, Any]] = []  # of the list, as they came: (sequence, command)
 
     def process(self, command: Any) -> list[Event]:
-        """All events of one command."""
+        """All events of one command; of the first of a pair they come with the second's."""
         self.sequence = int(command["sequence"]) or self.sequence + 1
+        is_leg = command["kind"] == Kind.NEW_ORDER and bool(command["flags"] & Flag.LEG)
+        if self.list is None:
+            return self._process(command, is_leg)
+        if is_leg and command["market"] == self.list["market"]:
+            return self._leg(command)
+        return self._list_breaks() + self._process(command, is_leg)
+
+    def _process(self, command: Any, is_leg: bool, code: int = 0) -> list[Event]:
         self.command = command
         self.events: list[dict[str, int]] = []
         terms, self.pending_terms = self.pending_terms, None
+        replaced, self.replaced = self.replaced, None
         self.terms = None
         if command["kind"] == Kind.ORDER_TERMS:
-            self.pending_terms = view(command, TERMS_RECORD)
+            self.pending_terms, self.replaced = view(command, TERMS_RECORD), replaced
+            return []
+        if command["kind"] in (Kind.ORDER_LIST, Kind.RELEASE):
+            self._begin_list(view(command, LIST_RECORD))
             return []
         if command["kind"] == Kind.SET_MARKET:
             reason = self._set_market()
@@ -238,21 +259,155 @@ class ReferenceMatcher:
             and terms["market"] == command["market"]
         ):
             self.terms = terms
-        reason = self._refusal() or self._execute()
+        claimed = replaced is not None and replaced[0] == command["market"]
+        if is_leg and not claimed and not view(command, NEW_ORDER)["has_terms"] & 8:
+            return self._rejected(self.sequence, command, Reason.BAD_LEGS)
+        reason = self._refusal()
+        if is_leg and claimed and not reason:
+            reason = self._refusal_of_replacement(*replaced[1:])
+        reason = reason or self._execute()
+        if command["kind"] == Kind.CANCEL_ORDER and command["flags"] & Flag.REPLACE:
+            self.replaced = (command["market"], bool(reason), command, self.freed)
         if reason:
-            own_id = command["kind"] == Kind.NEW_ORDER
-            self.events = []
-            self._event(
-                EventKind.REJECTED,
-                order_id=self.sequence if own_id else command["order_id"],
-                account=command["account"],
-                side=command["side"],
-                price_ticks=command["price_ticks"],
-                quantity_lots=command["quantity_lots"],
-                reason=reason,
-            )
+            return self._rejected(self.sequence, command, reason)
         self.events[-1]["flags"] |= EventFlag.LAST
         return self._tuples()
+
+    def _rejected(self, sequence: int, command: Any, reason: int) -> list[Event]:
+        self.events, self.command = [], command
+        own_id = command["kind"] == Kind.NEW_ORDER
+        self._event(
+            EventKind.REJECTED,
+            sequence=sequence,
+            order_id=sequence if own_id else command["order_id"],
+            account=command["account"],
+            side=command["side"],
+            price_ticks=command["price_ticks"],
+            quantity_lots=command["quantity_lots"],
+            reason=reason,
+            flags=EventFlag.LAST,
+        )
+        return self._tuples()
+
+    # ---- what goes together
+
+    def _refusal_of_replacement(self, failed: bool, cancel: Any, freed: int) -> int:
+        if failed and not cancel["flags"] & Flag.ALLOW_FAILURE:
+            return Reason.CANCEL_FAILED
+        lacks = int(cancel["quantity_lots"])
+        return Reason.HOLD_EXCEEDED if lacks > (0 if failed else freed) else 0
+
+    def _begin_list(self, record: Any) -> None:
+        """How many legs it wants: none if there is no such list."""
+        self.wanted = {ListType.OCO: 2, ListType.OTO: 2, ListType.OTOCO: 3}.get(
+            int(record["list_type"]), 0
+        )
+        if record["kind"] == Kind.RELEASE:
+            self.wanted = int(record["legs"])
+        self.list, self.legs = (record if self.wanted else None), []
+
+    def _list_breaks(self) -> list[Event]:
+        """Another record than the next leg: what came of a pair is refused."""
+        pair = self.list["list_type"] == ListType.OCO
+        first = self.legs[0] if pair and self.legs else None
+        self.list = None
+        return self._rejected(*first, Reason.BAD_LEGS) if first else []
+
+    def _leg(self, command: Any) -> list[Event]:
+        self.legs.append((self.sequence, command))
+        leg, record = len(self.legs), self.list
+        terms = np.zeros(1, TERMS_RECORD)[0]
+        terms["display_lots"] = record["display_lots"][leg - 1]
+        if command["time_in_force"] == TimeInForce.GTD:
+            terms["expire_ns"] = record["expire_ns"]
+        if leg == self.wanted:
+            self.list = None
+        if record["list_type"] != ListType.OCO:
+            # There is nobody who would release what waits.
+            return self._rejected(self.sequence, command, Reason.BAD_LEGS)
+        self.command, self.terms, self.replaced, self.pending_terms = command, terms, None, None
+        reason = self._refusal()
+        if leg == 1:
+            self.first_terms = terms
+            if reason:
+                self.list = None
+                return self._rejected(self.sequence, command, reason)
+            return []
+        reason = reason or self._pair(self.legs[0][1], terms)
+        if reason:
+            refused = [self._rejected(*each, reason) for each in self.legs]
+            return refused[0] + refused[1]
+        return self._tuples()
+
+    def _pair(self, first: Any, terms: Any) -> int:
+        """Accept both, if both can be: their events have the numbers of their own records."""
+        one, other = view(first, NEW_ORDER), self.new
+        if not self._is_pair(one, other):
+            return Reason.BAD_LEGS
+        market, orders = self.market, []
+        self._set_band()
+        if len(market.orders()) + len(market.waiting) + 2 > market.definition["max_orders"]:
+            return Reason.TOO_MANY_ORDERS
+        if market.special() + 2 > self.max_specials:
+            return Reason.TOO_MANY_ORDERS
+        for (sequence, _), record, of_leg in zip(
+            self.legs, (one, other), (self.first_terms, terms), strict=True
+        ):
+            self.new, self.terms, self.sequence = record, of_leg, sequence
+            order = self._order()
+            order.hold = 0
+            orders.append(order)
+            reached = market.last_price and order.trigger and order.reaches(market.last_price)
+            if order.is_limit and not self._in_band(order.price):
+                return Reason.PRICE_BAND
+            if order.order_type != OrderType.LIMIT and reached and not order.trailing:
+                return Reason.WOULD_TRIGGER
+            if order.order_type == OrderType.LIMIT and market.matches(order.side, order.price):
+                return Reason.WOULD_TAKE
+        self.events = []
+        for order in orders:
+            self.sequence = order.order_id
+            if order.order_type == OrderType.LIMIT:
+                market.add(order)
+                self._order_event(EventKind.ACCEPTED, order, order.leaves, flags=EventFlag.RESTING)
+            else:
+                self._wait(order)
+            self.events[-1]["flags"] |= EventFlag.LAST
+            self.events[-1]["index"] = 0
+        orders[0].partner, orders[1].partner = orders[1], orders[0]
+        return 0
+
+    def _is_pair(self, one: Any, other: Any) -> bool:
+        takes_profit = one["order_type"] in (OrderType.TAKE_PROFIT, OrderType.TAKE_PROFIT_LIMIT)
+        if not takes_profit and not (
+            one["order_type"] == OrderType.LIMIT and one["flags"] & Flag.POST_ONLY
+        ):
+            return False
+        same = one["side"] == other["side"] and one["quantity_lots"] == other["quantity_lots"]
+        if not same or other["order_type"] not in STOPS:
+            return False
+        above = int(one["trigger_ticks" if takes_profit else "price_ticks"])
+        below = int(other["trigger_ticks"])
+        if one["side"] == Side.BUY:
+            above, below = below, above
+        return not above or not below or above > below
+
+    def _part(self, order: Order) -> None:
+        """Something happened to an order: its partner is canceled."""
+        other = order.partner
+        if other is None:
+            return
+        order.partner = other.partner = None
+        left, other.leaves = other.leaves, 0
+        found = [orders for orders in (self.queue, self.market.waiting) if other in orders]
+        if found:
+            found[0].remove(other)
+            self._order_event(EventKind.CANCELED, other, left, level=0, reason=Reason.LIST_ENDED)
+            return
+        self.market.remove(other)
+        self._order_event(
+            EventKind.CANCELED, other, left, reason=Reason.LIST_ENDED, flags=EventFlag.RESTING
+        )
 
     def _tuples(self) -> list[Event]:
         return [tuple(int(event[name]) for name in FIELDS) for event in self.events]
@@ -343,7 +498,7 @@ class ReferenceMatcher:
             flags.append(Flag.POST_ONLY)
         if order_type == OrderType.MARKET and c["time_in_force"] == TimeInForce.IOC:
             flags.append(Flag.QUOTE_AMOUNT)
-        if c["flags"] not in flags:
+        if c["flags"] & ~Flag.LEG not in flags:
             return Reason.BAD_FLAGS
         return 0 if c["self_trade"] in tuple(SelfTrade) else Reason.BAD_SELF_TRADE
 
@@ -427,11 +582,12 @@ class ReferenceMatcher:
         reason = self._refusal_of_change()
         if reason:
             return reason
-        if c["flags"] != 0:
+        if c["flags"] not in (0, Flag.REPLACE, Flag.REPLACE | Flag.ALLOW_FAILURE):
             return Reason.BAD_FLAGS
         if c["price_ticks"] != 0:
             return Reason.BAD_PRICE
-        if c["quantity_lots"] != 0:
+        # What the new order lacks.
+        if c["quantity_lots"] < 0 or (c["quantity_lots"] and not c["flags"]):
             return Reason.BAD_QUANTITY
         return self._refusal_of_rest()
 
@@ -485,13 +641,8 @@ class ReferenceMatcher:
 
     def _execute(self) -> int:
         kind = self.command["kind"]
-        market = self.market
-        # The band is that of the last price before this record.
-        self.band_low, self.band_high = 0, MAX_INT64
-        if market.last_price and market.band_down:
-            self.band_low = floor_div(market.last_price * (10_000 - market.band_down), 10_000)
-        if market.last_price and market.band_up:
-            self.band_high = ceil_div(market.last_price * (10_000 + market.band_up), 10_000)
+        self._set_band()
+        self.freed = 0
         self.queue: list[Order] = []
         if kind == Kind.NEW_ORDER:
             reason = self._new()
@@ -500,6 +651,15 @@ class ReferenceMatcher:
         while self.queue:
             self._trigger(self.queue.pop(0))
         return reason
+
+    def _set_band(self) -> None:
+        """That of the last price before this record."""
+        market = self.market
+        self.band_low, self.band_high = 0, MAX_INT64
+        if market.last_price and market.band_down:
+            self.band_low = floor_div(market.last_price * (10_000 - market.band_down), 10_000)
+        if market.last_price and market.band_up:
+            self.band_high = ceil_div(market.last_price * (10_000 + market.band_up), 10_000)
 
     def _in_band(self, price: int) -> bool:
         return self.band_low <= price <= self.band_high
@@ -565,6 +725,7 @@ class ReferenceMatcher:
 
     def _trigger(self, order: Order) -> None:
         self._order_event(EventKind.TRIGGERED, order, order.leaves, level=0)
+        self._part(order)
         self._set_budget(order)
         if order.time_in_force == TimeInForce.FOK and not self._fillable(order):
             self._expire_taker(order, Reason.NOT_FILLABLE)
@@ -575,6 +736,7 @@ class ReferenceMatcher:
         order = self.market.find(int(self.command["order_id"]))
         if order is None:
             return Reason.UNKNOWN_ORDER
+        self.freed = self._hold(order, order.price, order.leaves)
         left, order.leaves = order.leaves, 0
         given = int(self.command["cancel_reason"])
         reason = given % 2**16 if given else Reason.ON_REQUEST
@@ -586,14 +748,21 @@ class ReferenceMatcher:
             self._order_event(
                 EventKind.CANCELED, order, left, reason=reason, flags=EventFlag.RESTING
             )
+        self._part(order)
         return 0
+
+    def _hold(self, order: Order, price: int, quantity: int) -> int:
+        """What it holds for so much at this price."""
+        if order.side == Side.BUY:
+            return min(price * quantity * self.market.notional_units, MAX_INT64)
+        return quantity * self.market.lot_units
 
     def _amend(self) -> int:
         c, market = self.command, self.market
         order = market.find(int(c["order_id"]))
         if order is None:
             return Reason.UNKNOWN_ORDER
-        if order in market.waiting:
+        if order in market.waiting or order.partner:
             return Reason.CANNOT_AMEND
         price = int(c["price_ticks"]) or order.price
         left = order.leaves
@@ -637,13 +806,8 @@ class ReferenceMatcher:
         if c["price_ticks"] and not self._in_band(price):
             return Reason.PRICE_BAND
 
-        def hold(price: int, quantity: int) -> int:
-            if order.side == Side.BUY:
-                return price * quantity * self.market.notional_units
-            return quantity * self.market.lot_units
-
         extra = int(c["hold"])
-        more = hold(price, left) - hold(order.price, order.leaves)
+        more = self._hold(order, price, left) - self._hold(order, order.price, order.leaves)
         if self.check_holds and extra != -1 and more > max(extra, 0):
             return Reason.HOLD_EXCEEDED
         return 0
@@ -770,6 +934,7 @@ class ReferenceMatcher:
             trade_id=market.trades if trade else 0,
             **others,
         )
+        self._part(maker)
         if trade:
             market.last_price = maker.price
             self._reach(maker.price)
@@ -823,6 +988,7 @@ class ReferenceMatcher:
         self._order_event(
             EventKind.EXPIRED, maker, left, reason=Reason.SELF_TRADE, flags=EventFlag.RESTING
         )
+        self._part(maker)
 
     # ---- events
 
