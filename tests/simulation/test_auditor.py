@@ -25,7 +25,7 @@ from matchbox.shm.records import (
 from matchbox.tools.audit import decide, invariants, together
 from matchbox.tools.audit.exchange import Auditor, Step
 from matchbox.tools.audit.line import Task
-from matchbox.tools.audit.records import MONEY, OF_PENDING, RULES, read, view_of
+from matchbox.tools.audit.records import MONEY, RULES, read, view_of
 from tests.simulation import commands
 from tests.simulation.commands import Choice, Random
 from tests.simulation.world import SESSIONS, START_NS, definitions, named
@@ -136,7 +136,7 @@ class Scribe:
         row = np.zeros(1, LOG_RECORD)
         row["kind"], row["order_id"], row["hold"] = Kind.CANCEL_ORDER, task.number, task.reason
         row["account"], row["market"], row["side"] = order.account, order.market.number, order.side
-        row["flags"] = OF_PENDING if order.pending else 0
+        row["flags"] = Flag.OF_PENDING if order.pending else 0
         return row
 
     def _release(self, list_id: int, place: tuple[int, int]) -> NDArray[Any]:

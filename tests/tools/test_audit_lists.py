@@ -20,7 +20,7 @@ from matchbox.shm.records import (
 )
 from matchbox.tools.audit import invariants
 from matchbox.tools.audit.exchange import Step
-from matchbox.tools.audit.records import OF_PENDING, Report
+from matchbox.tools.audit.records import Report
 from matchbox.tools.audit.reports import Reporter
 from tests.tools.audit_log import BTC, OWN, TRUSTED, USD, Log, kinds, told
 
@@ -199,7 +199,7 @@ def test_flags_of_a_cancel(log: Log) -> None:
         Kind.CANCEL_ORDER,
         account=1,
         order_id=log.order(1, "buy", 5, 100).record.sequence,
-        flags=OF_PENDING,
+        flags=Flag.OF_PENDING,
         reject=Reason.BAD_FLAGS,
     )
     assert log.differences == []
@@ -672,7 +672,7 @@ def test_a_working_order_without_a_fill_cancels_what_is_pending(log: Log) -> Non
     log.order_list(ListType.OTOCO, [leg("buy", 4, 80), *pair])
     working = log.sequence - 2
     log.cancel(1, working)
-    gone = {"session": 0, "hold": Reason.LIST_ENDED, "flags": OF_PENDING}
+    gone = {"session": 0, "hold": Reason.LIST_ENDED, "flags": Flag.OF_PENDING}
     for order in (working + 1, working + 2):
         step = log.cancel(1, order, **gone)
         event = step.ledger[0]
@@ -691,7 +691,7 @@ def test_a_working_order_that_the_matcher_refuses_has_ended(log: Log) -> None:
     log.order(2, "sell", 4, 80)
     _, pending = one_triggers(log, leg("buy", 4, 80, flags=Flag.POST_ONLY), leg("sell", 4, 90))
     assert reason(log.steps[-2]) == Reason.WOULD_TAKE
-    log.cancel(1, pending, session=0, hold=Reason.LIST_ENDED, flags=OF_PENDING)
+    log.cancel(1, pending, session=0, hold=Reason.LIST_ENDED, flags=Flag.OF_PENDING)
     assert log.differences == []
 
 
@@ -774,9 +774,9 @@ def test_a_pending_order_can_be_canceled_and_its_other_goes_along(log: Log) -> N
     pair = [limit("sell", 4, 110), stop("sell", 4, 90, 0)]
     log.order_list(ListType.OTOCO, [leg("buy", 4, 80), *pair])
     working = log.sequence - 2
-    log.cancel(1, working + 2, flags=OF_PENDING)
+    log.cancel(1, working + 2, flags=Flag.OF_PENDING)
     assert log.steps[-1].ledger[0].reason == Reason.ON_REQUEST
-    log.cancel(1, working + 1, session=0, hold=Reason.LIST_ENDED, flags=OF_PENDING)
+    log.cancel(1, working + 1, session=0, hold=Reason.LIST_ENDED, flags=Flag.OF_PENDING)
     # The working order stays, and releases nothing.
     log.order(2, "sell", 4, 80)
     assert kinds(log.steps[-1]) == ["ACCEPTED", "TRADE"]
@@ -786,7 +786,7 @@ def test_a_pending_order_can_be_canceled_and_its_other_goes_along(log: Log) -> N
 
 def test_a_pending_order_can_be_replaced(log: Log) -> None:
     _, pending = one_triggers(log, leg("buy", 4, 80), leg("sell", 4, 90))
-    log.replace(1, pending, flags=Flag.REPLACE | OF_PENDING)
+    log.replace(1, pending, flags=Flag.REPLACE | Flag.OF_PENDING)
     step = log.replacement(1, "sell", 4, 95)
     assert kinds(step) == ["ACCEPTED"]
     assert log.differences == []
@@ -802,7 +802,7 @@ def test_a_mass_cancel_takes_pending_orders_along(log: Log) -> None:
     working, pending = one_triggers(log, leg("buy", 4, 80), leg("sell", 4, 90))
     log.command(Kind.MASS_CANCEL, account=1)
     log.cancel(1, working, session=0, hold=Reason.MASS_CANCELED)
-    log.cancel(1, pending, session=0, hold=Reason.MASS_CANCELED, flags=OF_PENDING)
+    log.cancel(1, pending, session=0, hold=Reason.MASS_CANCELED, flags=Flag.OF_PENDING)
     log.order(2, "buy", 1, 50)
     assert log.differences == []
 
@@ -814,7 +814,7 @@ def test_what_is_to_be_canceled_is_not_released_any_more(log: Log) -> None:
     log.now += 5 * MS
     # With this record the fill is settled: the release stands in line, and is passed over.
     log.command(Kind.TICK, session=0)
-    log.cancel(1, pending, session=0, hold=Reason.COUNTDOWN_ENDED, flags=OF_PENDING)
+    log.cancel(1, pending, session=0, hold=Reason.COUNTDOWN_ENDED, flags=Flag.OF_PENDING)
     log.order(2, "buy", 1, 50)
     assert log.differences == []
 

@@ -30,7 +30,6 @@ from matchbox.tools.audit.definitions import Market, Session
 from matchbox.tools.audit.money import Amend, LiveOrder
 from matchbox.tools.audit.records import (
     MAX_INT64,
-    OF_PENDING,
     Record,
     Terms,
     above,
@@ -427,14 +426,14 @@ def cancel(a: "Auditor", r: Record, session: Session, market: int = 0) -> Decisi
         reason = Reason.MARKET_HALTED
     found.reject = reason
     found.stamps |= {"hold": Reason.ON_REQUEST, "side": order.side}
-    found.stamps["flags"] = r.flags | (OF_PENDING if order.pending else 0)
+    found.stamps["flags"] = r.flags | (Flag.OF_PENDING if order.pending else 0)
     return found
 
 
 def _cancel_flags(r: Record, order: LiveOrder) -> int:
     """What may stand in the record of a cancel; of a pending order, if it is accepted, one more."""
     allowed = int(Flag.REPLACE | Flag.ALLOW_FAILURE) if r.flags & Flag.REPLACE else 0
-    return allowed | (OF_PENDING if order.pending and not r.reject else 0)
+    return allowed | (Flag.OF_PENDING if order.pending and not r.reject else 0)
 
 
 def check_amend(r: Record, market: Market) -> int:

@@ -33,7 +33,6 @@ from matchbox.tools.audit.line import Line, Task, Timers
 from matchbox.tools.audit.money import Amend, Ledger, LiveOrder
 from matchbox.tools.audit.records import (
     MONEY,
-    OF_PENDING,
     ORDERS,
     RULES,
     Event,
@@ -565,7 +564,7 @@ class Auditor:
                 account=order.account,
                 market=order.market.number,
                 side=order.side,
-                flags=OF_PENDING if order.pending else 0,
+                flags=Flag.OF_PENDING if order.pending else 0,
             )
         self._apply_cancel(r, step)
 

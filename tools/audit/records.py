@@ -21,7 +21,6 @@ from matchbox.shm.records import (
 )
 
 MAX_INT64 = 2**63 - 1
-OF_PENDING = 128  # CANCEL_ORDER
 NAMED = (
     Kind.ADD_ASSET,
     Kind.ADD_ACCOUNT,
