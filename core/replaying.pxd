@@ -18,5 +18,5 @@ cdef bint settled_to(sequencer* s, const mb_record* record) noexcept nogil
 # and stamp the same. 0, or what is wrong.
 cdef int replay_record(sequencer* s, const mb_record* given) noexcept nogil
 
-# The same for records that go together (groups.pxd).
-cdef int replay_group(sequencer* s, mb_record** given, uint32_t count) noexcept nogil
+# The same for records that go together (groups.pxd); `at` is which of them is wrong.
+cdef int replay_group(sequencer* s, mb_record** given, uint32_t count, uint32_t* at) noexcept nogil

@@ -87,18 +87,20 @@ cdef int replay_record(sequencer* s, const mb_record* given) noexcept nogil:
 
 # ---- groups ----------------------------------------------------------------------------------------------
 
-cdef int _compare(mb_record* copies, mb_record** records, uint32_t count) noexcept nogil:
+cdef int _compare(mb_record* copies, mb_record** records, uint32_t count, uint32_t* at) noexcept nogil:
     cdef uint32_t i
     for i in range(count):
+        at[0] = i
         if copies[i].reject != records[i].reject:
             return OTHER + copies[i].reject
     for i in range(count):
+        at[0] = i
         if memcmp(&copies[i], records[i], sizeof(mb_record)):
             return OTHER_STAMPS
     return 0
 
 
-cdef int _replay_release(sequencer* s, mb_record** records, uint32_t count) noexcept nogil:
+cdef int _replay_release(sequencer* s, mb_record** records, uint32_t count, uint32_t* at) noexcept nogil:
     """What the pending orders are now must be what the journal says."""
     cdef mb_record copies[GROUP_MAX]
     cdef mb_record* made[GROUP_MAX]
@@ -115,13 +117,13 @@ cdef int _replay_release(sequencer* s, mb_record** records, uint32_t count) noex
         copies[i].settled_lag, copies[i].settled_index = records[0].settled_lag + i, records[0].settled_index
     s.line_first += 1
     decide_release(s, made, count, sessions)
-    wrong = _compare(copies, records, count)
+    wrong = _compare(copies, records, count, at)
     if wrong == 0:
         conclude_release(s, records, count, sessions)
     return wrong
 
 
-cdef int replay_group(sequencer* s, mb_record** given, uint32_t count) noexcept nogil:
+cdef int replay_group(sequencer* s, mb_record** given, uint32_t count, uint32_t* at) noexcept nogil:
     cdef mb_record copies[GROUP_MAX]
     cdef mb_record* made[GROUP_MAX]
     cdef mb_record* records[GROUP_MAX]
@@ -133,7 +135,7 @@ cdef int replay_group(sequencer* s, mb_record** given, uint32_t count) noexcept 
         return NOT_ITS_TURN
     s.last_timestamp_ns = records[0].timestamp_ns
     if records[0].session == 0:
-        wrong = _replay_release(s, records, count)
+        wrong = _replay_release(s, records, count, at)
     else:
         for i in range(count):
             made[i] = &copies[i]
@@ -145,7 +147,7 @@ cdef int replay_group(sequencer* s, mb_record** given, uint32_t count) noexcept 
             copies[i].session, copies[i].session_position = records[0].session, records[0].session_position + i
         s.sessions[records[0].session].position = copies[count - 1].session_position
         decide_group(s, &s.sessions[records[0].session], made, count)
-        wrong = _compare(copies, records, count)
+        wrong = _compare(copies, records, count, at)
         if wrong == 0:
             conclude_group(s, records, count)
     s.filled += count

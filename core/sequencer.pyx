@@ -415,7 +415,7 @@ cdef class Sequencer(Agent):
         cdef const uint8_t[::1] view = np.ascontiguousarray(records).view(np.uint8).reshape(-1)
         cdef Py_ssize_t done = 0, count = len(records)
         cdef mb_record* records_left[GROUP_MAX]
-        cdef uint32_t ahead, together
+        cdef uint32_t ahead, together, at = 0  # at: which of a group's records
         cdef int wrong = 0
         with nogil:
             while done < count:
@@ -428,7 +428,7 @@ cdef class Sequencer(Agent):
                 # Settling needs no room, and the matchers may wait for it to make some.
                 if not settled_to(s, records_left[0]):
                     break
-                together = 1
+                together, at = 1, 0
                 if mb_unlikely(may_lead(records_left[0])):
                     together = group_of_log(records_left, ahead)
                 if log_room(s) < together:
@@ -436,7 +436,7 @@ cdef class Sequencer(Agent):
                 if together == 1:
                     wrong = replay_record(s, records_left[0])
                 else:
-                    wrong = replay_group(s, records_left, together)
+                    wrong = replay_group(s, records_left, together, &at)
                 if wrong:
                     break
                 done += together
@@ -446,8 +446,8 @@ cdef class Sequencer(Agent):
                                f"expected={s.log.position + 1}")
         if wrong:
             raise JournalError(
-                f"replay differs from the journal at sequence {records[done]['sequence']}: "
-                + (f"journal: {describe(records[done]['reject'])}, engine: {describe(wrong - OTHER)}"
+                f"replay differs from the journal at sequence {records[done + at]['sequence']}: "
+                + (f"journal: {describe(records[done + at]['reject'])}, engine: {describe(wrong - OTHER)}"
                    if wrong >= OTHER else _DIFFERENCES[wrong])
             )
         self.replayed = s.log.position

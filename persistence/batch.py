@@ -33,7 +33,7 @@ from matchbox.shm.records import LOG_RECORD, Kind
 
 MAGIC = int.from_bytes(b"MBJRNL01", "little")
 VERSION = 1
-LAYOUT_VERSION = 2  # MB_LAYOUT_VERSION of records.h; a test compares them
+LAYOUT_VERSION = 3  # MB_LAYOUT_VERSION of records.h; a test compares them
 HASH_BYTES = 32
 NO_HASH = bytes(HASH_BYTES)
 MAX_RECORDS = 1 << 20

@@ -17,7 +17,7 @@ from matchbox.shm.reasons import describe
 from matchbox.shm.records import MARKET_RECORD
 
 MAGIC = 0x314C5254434F424D
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 
 REQUEST = np.dtype(
     [

@@ -253,6 +253,7 @@ class Exchange:
         account: int = 1,
         *,
         capabilities: int = 1,
+        cancel_on_detach: bool = False,
         command_slots: int | None = None,
         report_slots: int | None = None,
     ) -> Session:
@@ -266,6 +267,7 @@ class Exchange:
         record = np.zeros(1, NAMED_RECORD)
         record["kind"], record["name"], record["slot"] = Kind.ATTACH_SESSION, name.encode(), slot
         record["account"], record["capabilities"] = account, capabilities
+        record["cancel_on_detach"] = cancel_on_detach
         answer = self.run_operator(record.view(COMMAND))
         answer = answer[answer["kind"] != 32][-1]
         assert answer["reason"] == 0, answer

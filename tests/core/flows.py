@@ -201,7 +201,10 @@ class Flow:
             price = r.choice((None, self._price(row["side"])))
             first = waiting("take_profit", side, 1, price, profit)
             if r.random() < 0.3:
-                first |= {"trailing_bips": r.choice((10, 50)), "trigger_ticks": r.choice((0, profit))}
+                first |= {
+                    "trailing_bips": r.choice((10, 50)),
+                    "trigger_ticks": r.choice((0, profit)),
+                }
         price = r.choice((None, self._price(row["side"])))
         second = waiting("stop_loss", side, 1, price, loss)
         if r.random() < 0.3:

@@ -1,18 +1,16 @@
-"""An order in the place of another: CANCEL_ORDER with REPLACE, in the matcher and in the whole exchange."""
+"""An order in the place of another (CANCEL_ORDER with REPLACE): in the matcher, in the exchange."""
 
 from typing import Any
 
 import pytest
 
-from matchbox.shm.reasons import Reason
-from matchbox.shm.records import EventKind, Flag, Kind
-from matchbox.shm.session import Session
+from matchbox.shm.records import Flag, Kind
+from tests.core.desk import UNIT, Desk, short
 from tests.core.exchange import Exchange, plan
 from tests.core.flows import cancel, commands, new, terms
 from tests.core.market import Exchange as Market
 
 REPLACE, LEG, ALLOWED = Flag.REPLACE, Flag.LEG, Flag.REPLACE | Flag.ALLOW_FAILURE
-R = Reason
 
 
 def replaced(order_id: int, **others: Any) -> dict[str, Any]:
@@ -84,94 +82,39 @@ def test_an_order_that_nothing_announces_is_refused(between: list[dict[str, Any]
 # ---- the exchange
 
 
-class Desk:
-    """One bot with so much of each asset; what it is told, in short."""
-
-    def __init__(self, amount: int = 10**12, account: int = 9) -> None:
-        self.exchange = Exchange(plan())
-        self.bot = self.exchange.attach("bot", account)
-        self.other = self.exchange.attach("other", 2)
-        self.account = account
-        self.told()
-        spare = 2**58 - amount
-        for asset in (1, 2):
-            assert self.exchange.operator is not None
-            self.exchange.operator.transfer(1, asset, amount_units=spare, account=account)
-        self.exchange.settle()
-        self.told()
-
-    def told(self, of: Session | None = None) -> list[tuple[Any, ...]]:
-        self.exchange.settle()
-        self.exchange.sequencer.check()
-        self.exchange.agents["matcher-0"].validate()
-        return [short(report) for report in (of or self.bot).reports()]
-
-    def send(self, *rows: dict[str, Any]) -> list[tuple[Any, ...]]:
-        self.bot.submit(commands(*rows))
-        return self.told()
-
-    def money(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """(free, held) of base and quote."""
-        sequencer = self.exchange.sequencer
-        return sequencer.balance(self.account, 1), sequencer.balance(self.account, 2)
-
-    def replayed(self) -> None:
-        """The log played again gives the same."""
-        again = Exchange(self.exchange.plan, define=False)
-        log, done = self.exchange.log, 0
-        while done < len(log):
-            done += again.sequencer.replay(log[done:])
-            again.settle()
-        assert again.log.tobytes() == log.tobytes()
-        assert again.state_hash() == self.exchange.state_hash()
-
-
-def short(report: Any) -> tuple[Any, ...]:
-    kind = {kind.value: kind.name for kind in EventKind}[int(report["kind"])]
-    reason = (R(report["reason"]).name,) if report["reason"] else ()
-    return (kind, int(report["command_position"]), int(report["leaves_lots"]), *reason)
-
-
-UNIT = 10**8  # of the quote asset for a lot at one tick; of the base asset for a lot
-
-
-def kinds(told: list[tuple[Any, ...]]) -> list[Any]:
-    return [(line[0], *line[3:]) for line in told]
-
-
 def test_money_of_the_old_order_pays_for_the_new_one() -> None:
     desk = Desk(amount=1000 * UNIT)
     desk.send(new("buy", 10, 90, client_order_id=b"a"))
     assert desk.money()[1] == (100 * UNIT, 900 * UNIT)
-    told = desk.send(
+    told = desk.story(
         replaced(0, client_order_id=b"a", market=0), placed("buy", 10, 100, client_order_id=b"a")
     )
-    assert kinds(told) == [("CANCELED", "ON_REQUEST"), ("ACCEPTED",)]
+    assert told == [("CANCELED", "ON_REQUEST"), ("ACCEPTED",)]
     assert desk.money()[1] == (0, 1000 * UNIT)
     cancels = desk.exchange.log[-2]
     assert (cancels["kind"], cancels["quantity_lots"]) == (Kind.CANCEL_ORDER, 900 * UNIT)
-    assert kinds(desk.send(cancel(0, client_order_id=b"a"))) == [("CANCELED", "ON_REQUEST")]
+    assert desk.story(cancel(0, client_order_id=b"a")) == [("CANCELED", "ON_REQUEST")]
     assert desk.money()[1] == (1000 * UNIT, 0)
-    desk.replayed()
+    desk.replay()
 
 
 def test_one_unit_too_much_is_refused_and_the_old_order_is_gone() -> None:
     desk = Desk(amount=1000 * UNIT - 1)
     desk.send(new("buy", 9, 100, client_order_id=b"a"))
-    told = desk.send(
+    told = desk.story(
         replaced(0, client_order_id=b"a"), placed("buy", 10, 100, client_order_id=b"a")
     )
-    assert kinds(told) == [("CANCELED", "ON_REQUEST"), ("REJECTED", "INSUFFICIENT_BALANCE")]
+    assert told == [("CANCELED", "ON_REQUEST"), ("REJECTED", "INSUFFICIENT_BALANCE")]
     assert desk.money()[1] == (1000 * UNIT - 1, 0)
-    desk.replayed()
+    desk.replay()
 
 
 def test_an_order_of_the_other_side_pays_nothing() -> None:
     desk = Desk(amount=100 * UNIT)
     desk.send(new("sell", 100, 500, client_order_id=b"a"))
-    told = desk.send(replaced(0, client_order_id=b"a"), placed("buy", 10, 11))
-    assert kinds(told) == [("CANCELED", "ON_REQUEST"), ("REJECTED", "INSUFFICIENT_BALANCE")]
-    desk.replayed()
+    told = desk.story(replaced(0, client_order_id=b"a"), placed("buy", 10, 11))
+    assert told == [("CANCELED", "ON_REQUEST"), ("REJECTED", "INSUFFICIENT_BALANCE")]
+    desk.replay()
 
 
 def test_a_market_order_may_spend_what_the_old_order_held() -> None:
@@ -179,10 +122,10 @@ def test_a_market_order_may_spend_what_the_old_order_held() -> None:
     desk.other.sell(1, quantity_lots=50, price_ticks=100)
     desk.exchange.settle()
     desk.send(new("buy", 8, 90, client_order_id=b"a"))
-    told = desk.send(replaced(0, client_order_id=b"a"), placed("buy", 10, None, "IOC"))
-    assert kinds(told) == [("CANCELED", "ON_REQUEST"), ("ACCEPTED",), ("TRADE",)]
+    told = desk.story(replaced(0, client_order_id=b"a"), placed("buy", 10, None, "IOC"))
+    assert told == [("CANCELED", "ON_REQUEST"), ("ACCEPTED",), ("TRADE",)]
     assert desk.money() == ((1010 * UNIT, 0), (0, 0))
-    desk.replayed()
+    desk.replay()
 
 
 def test_the_old_order_does_not_count_as_open() -> None:
@@ -210,7 +153,10 @@ BAD: list[tuple[list[dict[str, Any]], list[str]]] = [
     # Nothing follows that would come in its place.
     ([replaced(0, client_order_id=b"a")], ["BAD_LEGS"]),
     ([replaced(0, client_order_id=b"a"), new("buy", 1, 50)], ["BAD_LEGS", ""]),
-    ([replaced(0, client_order_id=b"a"), terms(display=1), new("buy", 2, 50)], ["BAD_LEGS", "", ""]),
+    (
+        [replaced(0, client_order_id=b"a"), terms(display=1), new("buy", 2, 50)],
+        ["BAD_LEGS", "", ""],
+    ),
     ([replaced(0, client_order_id=b"a"), terms(display=1)], ["BAD_LEGS", "BAD_LEGS"]),
     # Nothing claims it.
     ([placed("buy", 1, 50)], ["BAD_LEGS"]),
@@ -218,32 +164,51 @@ BAD: list[tuple[list[dict[str, Any]], list[str]]] = [
     ([cancel(0, client_order_id=b"a"), placed("buy", 1, 50)], ["", "BAD_LEGS"]),
     # Of another account or market.
     ([replaced(0, client_order_id=b"a", market=2), placed("buy", 1, 50)], ["BAD_LEGS"] * 2),
-    ([replaced(0, client_order_id=b"a", account=9), placed("buy", 1, 50, account=8)],
-     ["ACCOUNT_NOT_PERMITTED"] * 2),
+    (
+        [replaced(0, client_order_id=b"a", account=9), placed("buy", 1, 50, account=8)],
+        ["ACCOUNT_NOT_PERMITTED"] * 2,
+    ),
     ([replaced(0, client_order_id=b"a", account=8), placed("buy", 1, 50)], ["BAD_LEGS"] * 2),
-    ([replaced(0, client_order_id=b"a"), terms(display=1, market=2), placed("buy", 2, 50)],
-     ["BAD_LEGS"] * 3),
+    (
+        [replaced(0, client_order_id=b"a"), terms(display=1, market=2), placed("buy", 2, 50)],
+        ["BAD_LEGS"] * 3,
+    ),
     ([replaced(0, client_order_id=b"a"), placed("buy", 1, 50, market=99)], ["BAD_LEGS"] * 2),
-    ([replaced(0, client_order_id=b"a", market=99), placed("buy", 1, 50, market=99)],
-     ["UNKNOWN_MARKET"] * 2),
+    (
+        [replaced(0, client_order_id=b"a", market=99), placed("buy", 1, 50, market=99)],
+        ["UNKNOWN_MARKET"] * 2,
+    ),
     # The new order alone.
     ([replaced(0, client_order_id=b"a"), placed("buy", 0, 50)], ["BAD_QUANTITY"] * 2),
-    ([replaced(0, client_order_id=b"a"), terms(display=5), placed("buy", 2, 50)],
-     ["BAD_DISPLAY"] * 3),
+    (
+        [replaced(0, client_order_id=b"a"), terms(display=5), placed("buy", 2, 50)],
+        ["BAD_DISPLAY"] * 3,
+    ),
     # The cancel.
     ([replaced(0, client_order_id=b"x"), placed("buy", 1, 50)], ["UNKNOWN_ORDER", "CANCEL_FAILED"]),
-    ([replaced(0, client_order_id=b"x"), terms(display=1), placed("buy", 2, 50)],
-     ["UNKNOWN_ORDER", "CANCEL_FAILED", "CANCEL_FAILED"]),
-    ([replaced(0, client_order_id=b"x", flags=ALLOWED), placed("buy", 1, 50)], ["UNKNOWN_ORDER", ""]),
-    ([replaced(0, client_order_id=b"a", quantity_lots=5), placed("buy", 1, 50)],
-     ["BAD_QUANTITY", "CANCEL_FAILED"]),
+    (
+        [replaced(0, client_order_id=b"x"), terms(display=1), placed("buy", 2, 50)],
+        ["UNKNOWN_ORDER", "CANCEL_FAILED", "CANCEL_FAILED"],
+    ),
+    (
+        [replaced(0, client_order_id=b"x", flags=ALLOWED), placed("buy", 1, 50)],
+        ["UNKNOWN_ORDER", ""],
+    ),
+    (
+        [replaced(0, client_order_id=b"a", quantity_lots=5), placed("buy", 1, 50)],
+        ["BAD_QUANTITY", "CANCEL_FAILED"],
+    ),
     ([cancel(0, client_order_id=b"a", flags=Flag.ALLOW_FAILURE)], ["BAD_FLAGS"]),
     ([cancel(0, client_order_id=b"a", flags=Flag.OF_PENDING)], ["BAD_FLAGS"]),
-    ([replaced(0, client_order_id=b"a", flags=REPLACE | Flag.LEG), placed("buy", 1, 50)],
-     ["BAD_FLAGS", "CANCEL_FAILED"]),
+    (
+        [replaced(0, client_order_id=b"a", flags=REPLACE | Flag.LEG), placed("buy", 1, 50)],
+        ["BAD_FLAGS", "CANCEL_FAILED"],
+    ),
     # The new order as if the old one had ended.
-    ([replaced(0, client_order_id=b"a"), placed("buy", 1, 50, client_order_id=b"b")],
-     ["", "DUPLICATE_CLIENT_ORDER_ID"]),
+    (
+        [replaced(0, client_order_id=b"a"), placed("buy", 1, 50, client_order_id=b"b")],
+        ["", "DUPLICATE_CLIENT_ORDER_ID"],
+    ),
 ]
 
 
@@ -252,27 +217,28 @@ def test_bad_input_is_refused_with(rows: list[dict[str, Any]], codes: list[str])
     desk = Desk()
     desk.send(new("buy", 1, 40, client_order_id=b"a"), new("buy", 1, 41, client_order_id=b"b"))
     told = desk.send(*rows)
-    assert ["".join(line[3:]).replace("ON_REQUEST", "") for line in told] == codes
-    assert [line[1] for line in told] == list(range(told[0][1], told[0][1] + len(rows)))
-    desk.replayed()
+    assert ["".join(short(r)[1:]).replace("ON_REQUEST", "") for r in told] == codes
+    first = int(told[0]["command_position"])
+    assert [int(r["command_position"]) for r in told] == list(range(first, first + len(rows)))
+    desk.replay()
 
 
 def test_records_that_are_not_published_at_once_do_not_go_together() -> None:
     desk = Desk()
     desk.send(new("buy", 1, 40, client_order_id=b"a"))
-    assert kinds(desk.send(replaced(0, client_order_id=b"a"))) == [("REJECTED", "BAD_LEGS")]
-    assert kinds(desk.send(placed("buy", 1, 41))) == [("REJECTED", "BAD_LEGS")]
-    desk.replayed()
+    assert desk.story(replaced(0, client_order_id=b"a")) == [("REJECTED", "BAD_LEGS")]
+    assert desk.story(placed("buy", 1, 41)) == [("REJECTED", "BAD_LEGS")]
+    desk.replay()
 
 
 def test_an_order_that_was_filled_in_between_is_not_replaced() -> None:
-    """The cancel is accepted by the sequencer, which has not settled the fill, and refused by the matcher."""
+    """The sequencer has not settled the fill: it accepts the cancel, which the matcher refuses."""
     desk = Desk(amount=1000 * UNIT)
     desk.send(new("buy", 10, 90, client_order_id=b"a"))
     desk.other.sell(1, quantity_lots=10, price_ticks=90)
     desk.exchange.sequencer.poll()
     desk.bot.submit(commands(replaced(0, client_order_id=b"a"), placed("buy", 10, 100)))
-    told = desk.told()
-    assert kinds(told) == [("TRADE",), ("REJECTED", "UNKNOWN_ORDER"), ("REJECTED", "CANCEL_FAILED")]
+    told = [short(report) for report in desk.told()]
+    assert told == [("TRADE",), ("REJECTED", "UNKNOWN_ORDER"), ("REJECTED", "CANCEL_FAILED")]
     assert desk.money() == ((1010 * UNIT, 0), (100 * UNIT, 0))
-    desk.replayed()
+    desk.replay()

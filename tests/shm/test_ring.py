@@ -234,7 +234,7 @@ def test_a_ring_can_be_attached_with_what_its_maker_said(memory: Memory) -> None
     [
         (write(100, bytes(4)), "is not ready"),
         (write(0, b"SOMEFILE"), "does not hold a ring"),
-        (write(8, (3).to_bytes(4, "little")), "another layout version"),
+        (write(8, (4).to_bytes(4, "little")), "another layout version"),
         (write(12, (64).to_bytes(4, "little")), "records of another size"),
         (write(16, bytes(8)), "impossible capacity"),
         (write(16, (9).to_bytes(8, "little")), "impossible capacity"),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from matchbox.shm.records import (
     COMMAND,
     FEE_ACCOUNT,
+    LIST_RECORD,
     MONEY_RECORD,
     NAMED_RECORD,
     NEW_ORDER,
@@ -23,6 +24,7 @@ from matchbox.shm.records import (
     AccountState,
     Flag,
     Kind,
+    ListType,
     MarketState,
     OrderType,
     Rule,
@@ -30,6 +32,7 @@ from matchbox.shm.records import (
     Side,
     TimeInForce,
 )
+from matchbox.tools.audit.money import LiveOrder
 from matchbox.tools.audit.records import kind_name, view_of
 from matchbox.tools.audit.triggers import waits_for_rise
 from tests.simulation.world import (
@@ -46,6 +49,7 @@ from tests.simulation.world import (
 
 T = TypeVar("T")
 MS, DAY = 10**6, 86_400 * 10**9
+LEG = np.uint8(Flag.LEG)
 LIMITS = (OrderType.LIMIT, OrderType.STOP_LOSS_LIMIT, OrderType.TAKE_PROFIT_LIMIT)
 TRADERS = tuple(name for name in SESSIONS if name != "reader")
 
@@ -140,8 +144,17 @@ def some_client_id(c: Choice, percent: int) -> bytes:
     return pick(c, (b"a", b"b", b"c", b"d")) if chance(c, percent) else b""
 
 
+def some_market(c: Choice) -> int:
+    return weighted(c, {1: 6, 2: 5, 3: 4})
+
+
 def new_order(c: Choice, w: World, session: str) -> NDArray[Any]:
-    market = weighted(c, {1: 6, 2: 5, 3: 4})
+    order = some_new(c, w, accounts_of(c, session), some_market(c))
+    return with_terms(c, w, order)
+
+
+def some_new(c: Choice, w: World, account: int, market: int) -> NDArray[Any]:
+    """An order of any type, which may need terms."""
     order_type = weighted(
         c,
         {
@@ -157,7 +170,7 @@ def new_order(c: Choice, w: World, session: str) -> NDArray[Any]:
     order = array(
         NEW_ORDER,
         kind=Kind.NEW_ORDER,
-        account=accounts_of(c, session),
+        account=account,
         market=market,
         side=pick(c, (Side.BUY, Side.SELL)),
         order_type=order_type,
@@ -174,14 +187,17 @@ def new_order(c: Choice, w: World, session: str) -> NDArray[Any]:
         order["time_in_force"] = TimeInForce.IOC
     if order_type >= OrderType.STOP_LOSS:
         set_trigger(c, w, order[0], market)
-    good_till = order["time_in_force"][0] in (TimeInForce.GTC, TimeInForce.GTD)
-    if order_type == OrderType.LIMIT and good_till and chance(c, 15):
+    if order_type == OrderType.LIMIT and good_till(order) and chance(c, 15):
         order["flags"] = Flag.POST_ONLY
     if order_type == OrderType.MARKET and chance(c, 35):
         order["flags"] = Flag.QUOTE_AMOUNT
         unit = MARKETS[market]["notional_units"] * MIDDLE[market]
         order["quantity_lots"] = c.integer(1, unit * 30)
-    return with_terms(c, w, order, limit and good_till)
+    return order
+
+
+def good_till(order: NDArray[Any]) -> bool:
+    return order["time_in_force"][0] in (TimeInForce.GTC, TimeInForce.GTD)
 
 
 def set_trigger(c: Choice, w: World, order: Any, market: int) -> None:
@@ -200,10 +216,10 @@ def set_trigger(c: Choice, w: World, order: Any, market: int) -> None:
             order["trigger_ticks"] = 0
 
 
-def with_terms(c: Choice, w: World, order: NDArray[Any], may_hide: bool) -> NDArray[Any]:
+def with_terms(c: Choice, w: World, order: NDArray[Any]) -> NDArray[Any]:
     """The order, and before it what it needs besides."""
     gtd = order["time_in_force"][0] == TimeInForce.GTD
-    hide = may_hide and chance(c, 20)
+    hide = good_till(order) and chance(c, 20)
     if not gtd and not hide and not chance(c, 1):
         return order.view(COMMAND)
     terms = array(
@@ -213,9 +229,7 @@ def with_terms(c: Choice, w: World, order: NDArray[Any], may_hide: bool) -> NDAr
         market=order["market"][0],
     )
     if hide:
-        step = MARKETS[int(order["market"][0])].get("quantity_step_lots", 1)
-        most = int(order["quantity_lots"][0]) // step
-        terms["display_lots"] = step * c.integer(1, max(1, most - 1))
+        terms["display_lots"] = some_slice(c, order)
     if gtd and not chance(c, 3):
         times = coming(w)
         at_once = times and chance(c, 40)
@@ -223,6 +237,279 @@ def with_terms(c: Choice, w: World, order: NDArray[Any], may_hide: bool) -> NDAr
     if chance(c, 2):
         terms["market"] = 1 + terms["market"] % 3
     return np.concatenate([terms.view(COMMAND), order.view(COMMAND)])
+
+
+def some_slice(c: Choice, order: NDArray[Any]) -> int:
+    step = MARKETS[int(order["market"][0])].get("quantity_step_lots", 1)
+    most = int(order["quantity_lots"][0]) // step
+    return step * c.integer(1, max(1, most - 1))
+
+
+# ---- orders that belong together
+
+
+def order_list(c: Choice, w: World, session: str) -> NDArray[Any]:
+    """A list of orders; every fourth has something wrong."""
+    account, market = accounts_of(c, session), some_market(c)
+    list_type = weighted(c, dict(zip(ListType, (4, 3, 4), strict=True)))
+    legs = [] if list_type == ListType.OCO else [working_order(c, w, account, market)]
+    if list_type == ListType.OTO:
+        legs.append(some_new(c, w, account, market))
+    else:
+        legs += some_pair(c, w, account, market)
+    for leg in legs:
+        leg["flags"] |= LEG
+    head = array(
+        LIST_RECORD,
+        kind=Kind.ORDER_LIST,
+        account=account,
+        market=market,
+        list_type=list_type,
+        client_list_id=pick(c, (b"", b"list")),
+    )
+    for i, leg in enumerate(legs):
+        if leg["order_type"][0] in LIMITS and good_till(leg) and chance(c, 12):
+            head["display_lots"][0, i] = some_slice(c, leg)
+        if leg["time_in_force"][0] == TimeInForce.GTD:
+            head["expire_ns"] = w.now + MS * c.integer(0, 60)
+    if chance(c, 25):
+        legs = spoiled(c, w, head, legs)
+    return np.concatenate([record.view(COMMAND) for record in (head, *legs)])
+
+
+def working_order(c: Choice, w: World, account: int, market: int) -> NDArray[Any]:
+    """A limit order, often one that is met at once."""
+    order = array(
+        NEW_ORDER,
+        kind=Kind.NEW_ORDER,
+        account=account,
+        market=market,
+        side=pick(c, (Side.BUY, Side.SELL)),
+        order_type=OrderType.LIMIT,
+        time_in_force=weighted(c, dict(zip(TimeInForce, (8, 4, 1, 1), strict=True))),
+        quantity_lots=some_quantity(c, market),
+        price_ticks=some_price(c, market),
+        self_trade=weighted(c, dict(zip(SelfTrade, (4, 1, 1, 1, 1), strict=True))),
+        client_order_id=some_client_id(c, 15),
+    )
+    book = w.auditor.books.get(market)
+    side = Side.SELL if order["side"][0] == Side.BUY else Side.BUY
+    opposite = book.prices(side) if book else []
+    if opposite and chance(c, 50):
+        order["price_ticks"] = pick(c, opposite[:2])
+    if good_till(order) and chance(c, 10):
+        order["flags"] = Flag.POST_ONLY
+    return order
+
+
+def some_pair(c: Choice, w: World, account: int, market: int) -> list[NDArray[Any]]:
+    """Two orders on either side of the last price, mostly: a limit or a take profit, and a stop."""
+    step = MARKETS[market].get("price_step_ticks", 1)
+    book = w.auditor.books.get(market)
+    middle = (book.last if book else None) or MIDDLE[market]
+    side = pick(c, (Side.BUY, Side.SELL))
+    better = step if side == Side.SELL else -step
+    quantity = some_quantity(c, market)
+    first_type = weighted(
+        c, {OrderType.LIMIT: 8, OrderType.TAKE_PROFIT: 3, OrderType.TAKE_PROFIT_LIMIT: 4}
+    )
+    second_type = pick(c, (OrderType.STOP_LOSS, OrderType.STOP_LOSS_LIMIT))
+    legs = []
+    for order_type, away in ((first_type, better), (second_type, -better)):
+        leg = array(
+            NEW_ORDER,
+            kind=Kind.NEW_ORDER,
+            account=account,
+            market=market,
+            side=side,
+            order_type=order_type,
+            quantity_lots=quantity,
+            time_in_force=TimeInForce.IOC,
+            self_trade=weighted(c, dict(zip(SelfTrade, (6, 1, 1, 1, 2), strict=True))),
+            client_order_id=some_client_id(c, 15),
+        )
+        price = (middle + away * c.integer(1, 4)) // step * step
+        if order_type in LIMITS:
+            leg["time_in_force"] = weighted(c, dict(zip(TimeInForce, (9, 1, 1, 2), strict=True)))
+            leg["price_ticks"] = (price + step * c.integer(-2, 2)) // step * step
+        if order_type == OrderType.LIMIT:
+            leg["price_ticks"] = price
+            leg["flags"] = Flag.POST_ONLY
+            if not good_till(leg):
+                leg["time_in_force"] = TimeInForce.GTC
+        else:
+            leg["trigger_ticks"] = price
+            if chance(c, 20):
+                leg["trailing_bips"] = pick(c, (200, 50, 500, 2000))
+                leg["trigger_ticks"] = pick(c, (0, price))
+        legs.append(leg)
+    return legs
+
+
+def spoiled(
+    c: Choice, w: World, head: NDArray[Any], legs: list[NDArray[Any]]
+) -> list[NDArray[Any]]:
+    """A list with something wrong: in its first record, in a leg, or in how many legs there are."""
+    leg = pick(c, legs)
+    what = c.integer(0, 15)
+    if what == 0:
+        return legs[:-1]
+    if what == 1:
+        return [*legs, leg]  # the last one is nobody's
+    if what == 2:
+        return legs[::-1]
+    if what == 3:
+        head["list_type"] = pick(c, (0, 4, *ListType))
+    elif what == 4:
+        head[pick(c, ("reserved", "market"))] = 1
+    elif what == 5:
+        head["client_list_id"] = b"a b"
+    elif what == 6:
+        head["display_lots"] = 1
+    elif what == 7:
+        head["expire_ns"] = w.now + pick(c, (0, MS))
+    elif what == 8:
+        leg["account"] = c.integer(1, ACCOUNTS)
+    elif what == 9:
+        leg["market"] = c.integer(1, 4)
+    elif what == 10:
+        leg["flags"] &= ~LEG
+    elif what == 11:
+        for other in legs:
+            other["client_order_id"] = b"a"
+    elif what == 12:
+        leg["side"] = Side.SELL if leg["side"][0] == Side.BUY else Side.BUY
+    elif what == 13:
+        field = pick(c, tuple(FAULTS))
+        leg[field] = pick(c, FAULTS[field])
+    elif what == 14:
+        return [*legs[:-1], *split(with_terms_always(c, w, legs[-1]))]
+    else:
+        for field in ("price_ticks", "trigger_ticks"):
+            if leg[field][0]:
+                leg[field] = some_price(c, int(leg["market"][0]))
+    return legs
+
+
+def with_terms_always(c: Choice, w: World, order: NDArray[Any]) -> NDArray[Any]:
+    terms = array(
+        TERMS_RECORD,
+        kind=Kind.ORDER_TERMS,
+        account=order["account"][0],
+        market=order["market"][0],
+        display_lots=some_slice(c, order),
+    )
+    return np.concatenate([terms.view(COMMAND), order.view(COMMAND)])
+
+
+def split(records: NDArray[Any]) -> list[NDArray[Any]]:
+    return [records[i : i + 1] for i in range(len(records))]
+
+
+def replace(c: Choice, w: World, session: str) -> NDArray[Any]:
+    """An order, often much like the old one, in the place of another."""
+    named = some_order(c, w, session)
+    found = find_named(w, session, named)
+    market = found.market.number if found else some_market(c)
+    order = some_new(c, w, named["account"], market)
+    if found and chance(c, 75):
+        order["side"] = found.side
+    if found and chance(c, 50):
+        like(c, order, found)
+    order["flags"] |= LEG
+    records = with_terms(c, w, order)
+    if chance(c, 4):
+        records[-1:].view(NEW_ORDER)["flags"] &= ~LEG
+    elif chance(c, 4):
+        field = pick(c, (*FAULTS, "account"))
+        records[-1:].view(NEW_ORDER)[field] = pick(c, FAULTS.get(field, (1, 2, 4)))
+    head = array(COMMAND, kind=Kind.CANCEL_ORDER, flags=Flag.REPLACE, **named)
+    if chance(c, 35):
+        head["flags"] |= np.uint8(Flag.ALLOW_FAILURE)
+    if chance(c, 4):
+        field = pick(c, ("flags", "price_ticks", "quantity_lots", "market", "account", "reserved"))
+        head[field] = pick(c, {"flags": (33, 160, 64)}.get(field, (1, 2)))
+    if chance(c, 3):
+        return head
+    return np.concatenate([head, records])
+
+
+def find_named(w: World, session: str, named: dict[str, Any]) -> LiveOrder | None:
+    """The order that a command would mean."""
+    account = named["account"] or SESSIONS.get(session, (0, 7, False))[0]
+    return w.auditor.ledger.find(
+        account, named.get("order_id", 0), named.get("client_order_id", b"")
+    )
+
+
+def like(c: Choice, order: NDArray[Any], old: LiveOrder) -> None:
+    """Make an order a limit order like one that is there: it needs what that holds, or more."""
+    step = old.market.quantity_step
+    order["order_type"], order["time_in_force"] = OrderType.LIMIT, TimeInForce.GTC
+    order["flags"] = Flag.POST_ONLY if chance(c, 20) else 0
+    order["trigger_ticks"] = order["trailing_bips"] = 0
+    order["price_ticks"] = old.price or some_price(c, old.market.number)
+    if chance(c, 50):
+        order["price_ticks"] = some_price(c, old.market.number)
+    lots = old.leaves // step * step
+    order["quantity_lots"] = max(lots, old.market.min_quantity) * pick(c, (1, 1, 2, 3))
+    if chance(c, 30):
+        order["client_order_id"] = old.client_order_id
+
+
+def squeezed_replace(c: Choice, w: World, session: str) -> NDArray[Any]:
+    """A resting order is met and replaced at once: there may be nothing left, or too little."""
+    resting = [o for book in w.auditor.books.values() for o in book.resting.values()]
+    live = w.auditor.ledger.orders
+    found = [live[o.order_id] for o in resting if o.order_id in live]
+    if not found or not SESSIONS.get(session, (0, 7, False))[1] & 2:
+        return replace(c, w, session)
+    old = pick(c, found)
+    market = old.market.number
+    other = array(
+        NEW_ORDER,
+        kind=Kind.NEW_ORDER,
+        account=c.integer(1, ACCOUNTS),
+        market=market,
+        side=Side.SELL if old.side == Side.BUY else Side.BUY,
+        order_type=OrderType.LIMIT,
+        time_in_force=TimeInForce.IOC,
+        price_ticks=old.price,
+        quantity_lots=some_quantity(c, market),
+    )
+    order = some_new(c, w, old.account, market)
+    order["side"] = old.side
+    like(c, order, old)
+    order["flags"] |= LEG
+    head = array(
+        COMMAND,
+        kind=Kind.CANCEL_ORDER,
+        account=old.account,
+        order_id=old.order_id,
+        flags=Flag.REPLACE | (Flag.ALLOW_FAILURE if chance(c, 50) else 0),
+    )
+    before = []
+    if chance(c, 70):
+        before.append(all_but_little(c, w, old.account, old.asset))
+    if chance(c, 70):
+        before.append(other.view(COMMAND))
+    return np.concatenate([*before, head, order.view(COMMAND)])
+
+
+def all_but_little(c: Choice, w: World, account: int, asset: int) -> NDArray[Any]:
+    """A withdrawal, so that what an order needs has to come from the one that it replaces."""
+    free = w.auditor.ledger.free(account, asset)
+    return array(
+        MONEY_RECORD,
+        kind=Kind.REQUEST_WITHDRAWAL,
+        account=account,
+        asset=asset,
+        amount=max(1, free - pick(c, (0, 1, free // 50))),
+        reference=w.reference(),
+    ).view(COMMAND)
+
+
+# ---- what names an order
 
 
 def some_order(c: Choice, w: World, session: str) -> dict[str, Any]:
@@ -293,19 +580,10 @@ def squeeze(c: Choice, w: World, session: str) -> NDArray[Any]:
         quantity_lots=order.leaves if chance(c, 70) else some_quantity(c, market),
         flags=Flag.TO_OPEN,
     )
-    return np.concatenate([*emptied(c, w, order.account, market, order.side), other, change])
-
-
-def emptied(c: Choice, w: World, account: int, market: int, side: int) -> list[NDArray[Any]]:
-    """Mostly: nearly all that the account could pay with for another such order, withdrawn."""
-    asset = MARKETS[market]["quote_asset" if side == Side.BUY else "base_asset"]
-    free = w.auditor.ledger.balance(account, asset).free
-    left = c.integer(0, WEALTH[asset] // 20)
-    if free <= left or chance(c, 30):
-        return []
-    row = array(MONEY_RECORD, kind=Kind.REQUEST_WITHDRAWAL, account=account, asset=asset)
-    row["amount"], row["reference"] = free - left, w.reference()
-    return [row.view(COMMAND)]
+    if chance(c, 70):
+        poorer = all_but_little(c, w, order.account, w.auditor.ledger.orders[order.order_id].asset)
+        return np.concatenate([poorer, other, change])
+    return np.concatenate([other, change])
 
 
 def mass_cancel(c: Choice, w: World, session: str) -> NDArray[Any]:
@@ -422,7 +700,7 @@ FAULTS: dict[str, tuple[int, ...]] = {
     "side": (0, 3),
     "order_type": (0, 7),
     "time_in_force": (0, 5, 1, 2, 3),
-    "flags": (1, 2, 8, 16, 4),
+    "flags": (1, 2, 8, 16, 4, 32, 64, 128),
     "self_trade": (5, 255),
     "price_ticks": (-1, 10**13, 101, 503, 2**62, 1),
     "trigger_ticks": (1, -5, 503, 10**13),
@@ -605,10 +883,13 @@ def define(c: Choice, w: World, session: str) -> NDArray[Any]:
 
 Maker = Callable[[Choice, World, str], NDArray[Any]]
 OF_TRADERS: dict[Maker, int] = {
-    new_order: 110,
+    new_order: 90,
+    order_list: 34,
+    replace: 22,
+    squeezed_replace: 8,
     amend: 26,
     squeeze: 10,
-    cancel: 14,
+    cancel: 16,
     faulty: 10,
     faulty_change: 4,
     mass_cancel: 2,
@@ -630,6 +911,8 @@ OF_OPERATORS: dict[Maker, int] = {
     set_fees: 4,
     set_tier: 4,
     new_order: 2,
+    order_list: 1,
+    replace: 1,
     cancel: 2,
     mass_cancel: 1,
     define: 2,

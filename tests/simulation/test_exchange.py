@@ -23,6 +23,8 @@ from tests.simulation.world import SESSIONS, World
 EXAMPLES, RULES = 60, 50  # of Hypothesis: some 250 commands each
 WORLDS, COMMANDS = 4, 3_000  # of long runs: how many, and how long each
 LIFE = 5_000  # commands of a soak test's exchange
+# What a long run must have seen at least, for it to prove something.
+LEAST = {"OCO": 10, "OTO": 10, "OTOCO": 10, "RELEASED": 8, "REPLACE": 40, "REPLACES": 40}
 
 
 def act(
@@ -87,6 +89,14 @@ class ExchangeMachine(RuleBasedStateMachine):
         name = commands.pick(drawn, commands.TRADERS)
         self.send(name, commands.new_order(drawn, self.world, name))
 
+    @rule(data=st.data())
+    def several_at_once(self, data: st.DataObject) -> None:
+        """Records that stand together: a list, or a cancel and what comes in its place."""
+        drawn = Drawn(data)
+        name = commands.pick(drawn, commands.TRADERS)
+        maker = commands.pick(drawn, (commands.order_list, commands.replace))
+        self.send(name, maker(drawn, self.world, name))
+
     def send(self, name: str, records: NDArray[Any]) -> None:
         note(f"{name}: {commands.describe(records)}")
         self.world.submit(name, records)
@@ -145,6 +155,8 @@ def test_long_runs_do_what_the_rules_say(seed: int, event_slots: int) -> None:
     for number in range(WORLDS):
         world = World(event_slots=event_slots)
         assert play(world, Random(seed * 1000 + number), COMMANDS) >= COMMANDS
+        print(world.shares())
+        assert not {name for name, least in LEAST.items() if world.seen[name] < least}
         world.compare_replay()
 
 

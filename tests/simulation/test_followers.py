@@ -68,6 +68,8 @@ class Followers:
             self.expected[matcher] += step.book
             if self.writers:
                 assert self.writers[matcher].publish(as_array(step.book))
+        if self.ledger.free() < len(step.ledger):
+            self._come_to_rest()
         if step.ledger:
             assert self.ledger.publish(as_array(step.ledger))
         assert self.log.publish(record)
@@ -88,15 +90,7 @@ class Followers:
 
     def run(self) -> None:
         """Until nothing happens any more; compare everything."""
-        quiet = 0
-        while quiet < 3:
-            done = self.exchange.journal()
-            for agent in self.agents:
-                done += agent.poll()
-                self._collect()
-            for reader in self.idle:
-                reader.read(1 << 20, LOG_RECORD)
-            quiet = 0 if done else quiet + 1
+        self._come_to_rest()
         for k in range(MATCHERS):
             same(f"event of matcher {k}", self.expected[k], self.found[k])
             assert not self.expected[k], f"missing: {self.expected[k][:3]}"
@@ -108,6 +102,17 @@ class Followers:
             self.told[number] += self.reporter.take(number)
             same(f"report of session {number}", self.told[number], found)
             assert not self.told[number], f"missing: {self.told[number][:3]}"
+
+    def _come_to_rest(self) -> None:
+        quiet = 0
+        while quiet < 3:
+            done = self.exchange.journal()
+            for agent in self.agents:
+                done += agent.poll()
+                self._collect()
+            for reader in self.idle:
+                reader.read(1 << 20, LOG_RECORD)
+            quiet = 0 if done else quiet + 1
 
     def _collect(self) -> None:
         for k, ring in enumerate(self.rings):

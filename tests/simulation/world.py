@@ -11,7 +11,7 @@ and, whenever the exchange has come to rest, the books, the balances and the ope
 must hold at any time (tools/audit/invariants.py).
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 import numpy as np
@@ -25,18 +25,21 @@ from matchbox.shm.records import (
     FEE_ACCOUNT,
     MONEY_RECORD,
     NAMED_RECORD,
+    Belongs,
     Capability,
     EventKind,
     Kind,
+    ListType,
     Side,
 )
 from matchbox.shm.ring import Ring
 from matchbox.shm.session import Session
 from matchbox.tools.audit import invariants
 from matchbox.tools.audit.definitions import Limits
-from matchbox.tools.audit.exchange import Auditor
-from matchbox.tools.audit.records import Event, Report, events, reports
+from matchbox.tools.audit.exchange import Auditor, Step
+from matchbox.tools.audit.records import Event, Report, events, kind_name, reports
 from matchbox.tools.audit.reports import Reporter
+from matchbox.tools.audit.together import replaces
 from tests.core.exchange import Connection, Exchange, plan
 
 BTC, ETH, USD = 1, 2, 3
@@ -126,6 +129,7 @@ class World:
         self.sessions: dict[str, Session] = {}
         self.slots: dict[str, int] = {}
         self.records = 0  # log records compared
+        self.seen: Counter[str] = Counter()  # what they were, see kind_of()
         self.failed = False  # a comparison has not come to its end
         self.references = 0
         self.recent: list[int] = []  # order ids, some of them gone
@@ -227,6 +231,15 @@ class World:
         self.references += 1
         return f"r{self.references}".encode()
 
+    def shares(self) -> str:
+        """How much there was of lists and replacements, and how much of it was accepted."""
+        found = []
+        for name in ("OCO", "OTO", "OTOCO", "RELEASED", "REPLACE", "REPLACES"):
+            refused = self.seen[f"{name}: refused"]
+            by_book = self.seen[f"{name}: refused by the book"]
+            found.append(f"{name} {self.seen[name]} of {self.seen[name] + refused + by_book}")
+        return f"{self.records:,} records; accepted: {', '.join(found)}"
+
     # ---- comparing
 
     def compare_replay(self) -> None:
@@ -256,16 +269,19 @@ class World:
         """All that is there so far."""
         self.failed = True
         parts = self.exchange._log
+        steps: list[Step] = []
         for records in parts[self._log_taken :]:
             self.records += len(records)
-            for step in self.auditor.apply(records):
-                self.reporter.step(step)
-                self._expected["ledger"] += step.ledger
-                if step.book:
-                    matcher = self.exchange.plan.markets[step.record.market - 1].matcher
-                    self._expected[f"events-{matcher}"] += step.book
-                if step.record.kind == Kind.NEW_ORDER:
-                    self.recent = [*self.recent[-30:], step.record.sequence]
+            steps += self.auditor.apply(records)
+        for step in (*steps, *self.auditor.end()):
+            self.reporter.step(step)
+            self.seen[kind_of(step)] += 1
+            self._expected["ledger"] += step.ledger
+            if step.book:
+                matcher = self.exchange.plan.markets[step.record.market - 1].matcher
+                self._expected[f"events-{matcher}"] += step.book
+            if step.record.kind == Kind.NEW_ORDER:
+                self.recent = [*self.recent[-30:], step.record.sequence]
         self._log_taken = len(parts)
         assert not self.auditor.differences, "\n".join(map(str, self.auditor.differences))
         for part, found in self._found.items():
@@ -318,6 +334,26 @@ class World:
             open_orders = engine_orders(self.exchange, account)
             expected_orders = {o.order_id for o in self.auditor.ledger.live(account)}
             assert open_orders == expected_orders, f"account {account}: open orders"
+
+
+def kind_of(step: Step) -> str:
+    """What a record was, and what became of it, in a few words."""
+    r = step.record
+    name = kind_name(r.kind)
+    if r.kind == Kind.ORDER_LIST and r.list_type in tuple(ListType):
+        name = ListType(r.list_type).name
+    elif replaces(r):
+        name = "REPLACE"
+    elif r.kind == Kind.NEW_ORDER and r.has_terms & ~Belongs.HAS_TERMS:
+        belongs = Belongs(r.has_terms & ~Belongs.HAS_TERMS)
+        name = "RELEASED" if r.session == 0 else str(belongs.name)
+    if r.reject:
+        return f"{name}: refused"
+    return (
+        f"{name}: refused by the book"
+        if any(e.kind == EventKind.REJECTED for e in step.book)
+        else name
+    )
 
 
 # ---- what the engine is asked, in one place

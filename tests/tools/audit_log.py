@@ -1,5 +1,6 @@
 """A log written by hand: each record with the stamps that a sequencer would give it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,18 +10,23 @@ from matchbox.core.instrument import market_record
 from matchbox.shm.reasons import Reason
 from matchbox.shm.records import (
     COMMAND,
+    LIST_RECORD,
     LOG_RECORD,
     MONEY_RECORD,
     NAMED_RECORD,
     NEW_ORDER,
     RULES_RECORD,
     TERMS_RECORD,
+    Belongs,
     EventKind,
+    Flag,
     Kind,
+    ListType,
     OrderType,
     Side,
     TimeInForce,
 )
+from matchbox.tools.audit import together
 from matchbox.tools.audit.exchange import Auditor, Step
 
 BTC, USD = 1, 2
@@ -42,6 +48,7 @@ class Log:
         self.sequence = 0
         self.positions = dict.fromkeys((0, OPERATOR, TRUSTED, OWN), 0)
         self.records: list[NDArray[Any]] = []
+        self.steps: list[Step] = []
         self.named(Kind.START, session=0, epoch=1)
         self.attach("operator", capabilities=7)
         scale = len(str(lot_units)) - 1
@@ -62,17 +69,20 @@ class Log:
 
     # ---- records
 
-    def put(self, row: NDArray[Any], session: int, lag: int = 1, index: int = 0) -> Step:
-        """The next record of the log."""
+    def put(self, row: NDArray[Any], session: int, lag: int = 0, index: int = 0) -> Step:
+        """The next record of the log, and what came of it, if no other belongs to it."""
         row = np.ascontiguousarray(row).view(LOG_RECORD)
         self.sequence += 1
         if session:
             self.positions[session] += 1
         row["sequence"], row["timestamp_ns"] = self.sequence, self.now
         row["session"], row["session_position"] = session, self.positions[session]
-        row["settled_lag"], row["settled_index"] = lag, index
+        # Those that may belong together have the same place.
+        row["settled_lag"] = lag or self.sequence - self.auditor.sequence
+        row["settled_index"] = index
         self.records.append(row)
-        return self.auditor.apply(row)[0]
+        self.steps += self.auditor.apply(row)
+        return self.steps[-1]
 
     def command(self, kind: int, *, session: int = TRUSTED, **values: Any) -> Step:
         return self._row(COMMAND, kind, session, values)
@@ -124,6 +134,50 @@ class Log:
         defaults = {"order_type": OrderType.MARKET, "time_in_force": TimeInForce.IOC}
         return self.order(account, side, quantity, bound, **(defaults | values))
 
+    def order_list(
+        self, list_type: int, legs: Sequence[dict[str, Any]], **values: Any
+    ) -> list[Step]:
+        """A list, its legs as the arguments of order(); the steps of the legs."""
+        belongs = together.belongs_in(list_type, len(legs))
+        defaults = {"account": 1, "market": 1, "list_type": list_type, "legs": len(legs)}
+        if not values.get("reject"):
+            defaults["list_id"] = self.sequence + 1
+        self._row(LIST_RECORD, Kind.ORDER_LIST, TRUSTED, defaults | values)
+        return self._legs(legs, belongs, reject=values.get("reject", 0))
+
+    def release(self, list_id: int, legs: Sequence[dict[str, Any]], **values: Any) -> list[Step]:
+        """What the exchange writes when a working order was filled."""
+        defaults = {
+            "account": 1,
+            "market": 1,
+            "list_id": list_id,
+            "list_type": ListType.OCO if len(legs) == 2 else 0,
+            "legs": len(legs),
+        }
+        self._row(LIST_RECORD, Kind.RELEASE, 0, defaults | values)
+        return self._legs(legs, [Belongs.IN_LIST] * len(legs), session=0)
+
+    def _legs(
+        self, legs: Sequence[dict[str, Any]], belongs: Sequence[int], **values: Any
+    ) -> list[Step]:
+        for leg, its in zip(legs, belongs, strict=True):
+            defaults = {"account": 1, "has_terms": its, **values}
+            if its == Belongs.IS_PENDING:
+                defaults["hold"] = 0
+            self.order(**(defaults | leg | {"flags": leg.get("flags", 0) | Flag.LEG}))
+        return self.steps[-len(legs) :]
+
+    def replace(self, account: int, order_id: int, lacking: int = 0, **values: Any) -> Step:
+        """A cancel that the order after it comes in the place of."""
+        defaults = {"flags": Flag.REPLACE, "quantity_lots": lacking}
+        return self.cancel(account, order_id, **(defaults | values))
+
+    def replacement(
+        self, account: int, side: str, quantity: int, price: int, **values: Any
+    ) -> Step:
+        defaults = {"flags": Flag.LEG, "has_terms": Belongs.REPLACES}
+        return self.order(account, side, quantity, price, **(defaults | values))
+
     def amend(self, account: int, order_id: int, price: int, quantity: int, **values: Any) -> Step:
         order = self.auditor.ledger.orders[order_id]
         defaults = {
@@ -150,7 +204,7 @@ class Log:
     def _row(self, dtype: Any, kind: int, session: int, values: dict[str, Any]) -> Step:
         row = np.zeros(1, dtype)
         row["kind"] = kind
-        lag, index = values.pop("lag", 1), values.pop("index", 0)
+        lag, index = values.pop("lag", 0), values.pop("index", 0)
         for name, value in values.items():
             row[name] = value
         return self.put(row, session, lag, index)
@@ -159,6 +213,7 @@ class Log:
 
     @property
     def differences(self) -> list[str]:
+        self.steps += self.auditor.end()
         return [str(difference) for difference in self.auditor.differences]
 
     def balance(self, account: int, asset: int) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import pytest
 
 from matchbox.persistence.journal import Writer
 from matchbox.shm.errors import BadArgument
-from matchbox.shm.records import Kind
+from matchbox.shm.records import Kind, ListType
 from matchbox.tools import cli, reconcile
 from tests.tools.audit_log import BTC, OPERATOR, USD, Log
 
@@ -104,3 +104,21 @@ def test_many_differences_are_not_all_written_out() -> None:
 def test_there_must_be_a_journal(tmp_path: Path) -> None:
     with pytest.raises(BadArgument, match="no journal there"):
         reconcile.recompute(str(tmp_path))
+
+
+def test_lists_and_replacements_are_recomputed(log: Log, tmp_path: Path) -> None:
+    old = log.order(1, "buy", 5, 80).record.sequence
+    log.replace(1, old)
+    log.replacement(1, "buy", 5, 81)
+    working = {"side": "buy", "quantity": 5, "price": 90}
+    pending = {"side": "sell", "quantity": 5, "price": 120}
+    log.order_list(ListType.OTO, [working, pending])
+    list_id = log.sequence - 2
+    log.order(2, "sell", 5, 90)
+    log.release(list_id, [pending])
+    outcome = reconcile.recompute(str(journal(log, tmp_path)))
+    assert outcome.good, outcome.differences
+    assert outcome.records == log.sequence
+    btc, usd = outcome.rows
+    # 5 + 5 BTC are for sale; 5 * 81 USD are to be spent.
+    assert (btc.held_for_orders, usd.held_for_orders) == (10, 405)

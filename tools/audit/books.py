@@ -1,12 +1,13 @@
 """One market's book: price, then time; what a matcher does with each record of its market.
 
 Orders stand in one list for each side and price, in the order in which they are met. An iceberg's
-slice that is used up sends the order to the end of its list with the next one.
+slice that is used up sends the order to the end of its list with the next one. Two orders of a pair
+know each other: what happens to one cancels the other, by the next event.
 """
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -23,7 +24,16 @@ from matchbox.shm.records import (
     TimeInForce,
 )
 from matchbox.tools.audit.definitions import Market
-from matchbox.tools.audit.records import MAX_INT64, Event, Record, above, below, ceil_div
+from matchbox.tools.audit.records import (
+    MAX_INT64,
+    NO_TERMS,
+    Event,
+    Record,
+    Terms,
+    above,
+    below,
+    ceil_div,
+)
 from matchbox.tools.audit.triggers import Waiting, becomes_market, has_trigger, reached
 
 PPM = 1_000_000
@@ -54,6 +64,7 @@ class Order:
     shown: int = 0
     arrival: int = 0  # when it joined the end of its queue
     best: int | None = None  # trailing, once it has begun: the best price so far
+    pair: "Order | None" = None  # the other of its pair
 
     def show(self) -> None:
         """Show a new slice, or all of an order that hides nothing."""
@@ -65,7 +76,22 @@ class Order:
         return self.price > 0 and self.time_in_force in (TimeInForce.GTC, TimeInForce.GTD)
 
 
-def order_of(r: Record, terms: Record | None, lot_units: int) -> Order:
+@dataclass(frozen=True)
+class Replaced:
+    """What a new order has to know of the cancel before it, which the sequencer had accepted."""
+
+    freed: int | None  # what was canceled would have held so much; None: nothing was canceled
+    lacking: int
+    allow_failure: bool
+
+    def refuses(self) -> int:
+        """Why the order cannot come in the place of that."""
+        if self.freed is None and not self.allow_failure:
+            return Reason.CANCEL_FAILED
+        return Reason.HOLD_EXCEEDED if self.lacking > (self.freed or 0) else 0
+
+
+def order_of(r: Record, terms: Terms, lot_units: int) -> Order:
     """The order that an accepted NEW_ORDER record describes."""
     market = r.order_type == OrderType.MARKET or becomes_market(r.order_type)
     by_quote = bool(r.flags & Flag.QUOTE_AMOUNT)
@@ -82,11 +108,12 @@ def order_of(r: Record, terms: Record | None, lot_units: int) -> Order:
         leaves=r.quantity_lots,
         maker_ppm=r.maker_fee_ppm,
         taker_ppm=r.taker_fee_ppm,
-        display=terms.display_lots if terms else 0,
+        display=terms.display,
         trigger=r.trigger_ticks,
         trailing=r.trailing_bips,
         by_quote=by_quote,
-        budget=r.hold if market and buy else None,
+        # What waits buys within its bound: what is held for it cannot be too little.
+        budget=r.hold if r.order_type == OrderType.MARKET and buy else None,
         held_lots=r.hold // lot_units if by_quote and not buy else None,
     )
 
@@ -114,6 +141,7 @@ class Book:
         self.events: list[Event] = []
         self.band: tuple[int, int | None] = 0, None
         self.triggered: deque[Order] = deque()
+        self.freed: int | None = None  # what the order would have held that a cancel took off
 
     def set_rules(self, r: Record) -> None:
         """What SET_MARKET changes here."""
@@ -122,19 +150,46 @@ class Book:
         if r.rules & Rule.BANDS:
             self.band_up, self.band_down = r.band_up_bips, r.band_down_bips
 
-    def process(self, r: Record, terms: Record | None = None) -> list[Event]:
+    def process(
+        self, r: Record, terms: Terms = NO_TERMS, replaced: Replaced | None = None
+    ) -> list[Event]:
         """All events of a record that the sequencer has accepted."""
-        self.sequence = r.sequence
-        self.events = []
-        self.band = self._band()
+        self._begin(r)
         if r.kind == Kind.NEW_ORDER:
-            reason = self._new(order_of(r, terms, self.market.lot_units), r.flags)
+            reason = replaced.refuses() if replaced else 0
+            reason = reason or self._new(order_of(r, terms, self.market.lot_units), r.flags)
         elif r.kind == Kind.CANCEL_ORDER:
             reason = self._cancel(r)
         else:
             reason = self._amend(r)
         if reason:
             self._refuse(r, reason)
+        return self._finish()
+
+    def process_pair(self, legs: Sequence[tuple[Record, Terms]]) -> list[list[Event]]:
+        """The events of two orders, each by its record: both are taken, or both are refused."""
+        first, second = (order_of(r, terms, self.market.lot_units) for r, terms in legs)
+        self.band = self._band()
+        reason = self._check_new(first, legs[0][0].flags) or self._check_new(second, 0)
+        if not reason:
+            first.pair, second.pair = second, first
+        found = []
+        for order, (r, _) in zip((first, second), legs, strict=True):
+            self._begin(r)
+            if reason:
+                self._refuse(r, reason)
+            else:
+                self._place(order)
+            found.append(self._finish())
+        return found
+
+    def _begin(self, r: Record) -> None:
+        self.sequence = r.sequence
+        self.events = []
+        self.band = self._band()
+
+    def _finish(self) -> list[Event]:
+        """What was triggered is matched, too; these are all events of the record."""
         while self.triggered:
             self._start_triggered(self.triggered.popleft())
         last = self.events[-1]
@@ -183,48 +238,73 @@ class Book:
     # ---- what commands do: a reject code, or 0
 
     def _new(self, order: Order, flags: int) -> int:
+        reason = self._check_new(order, flags)
+        if not reason:
+            self._place(order)
+        return reason
+
+    def _meets(self, order: Order) -> bool:
+        return next(self._prices_for(order), None) is not None
+
+    def _check_new(self, order: Order, flags: int) -> int:
         if order.price and self._outside(order.price):
             return Reason.PRICE_BAND
         if has_trigger(order.order_type):
-            return self._wait(order)
-        meets = next(self._prices_for(order), None) is not None
-        if flags & Flag.POST_ONLY and meets:
+            beyond = self.last is not None and reached(order, self.last)
+            return Reason.WOULD_TRIGGER if beyond and not order.trailing else 0
+        if flags & Flag.POST_ONLY and self._meets(order):
             return Reason.WOULD_TAKE
         if order.time_in_force == TimeInForce.FOK and not self._fillable(order):
             return Reason.NOT_FILLABLE
-        if order.rests and not meets:
-            self._join(order)
-            self._say(EventKind.ACCEPTED, order, order.leaves, flags=EventFlag.RESTING)
-            return 0
-        self._say(EventKind.ACCEPTED, order, order.leaves)
-        self._match(order)
         return 0
 
-    def _wait(self, order: Order) -> int:
-        if not order.trailing and self.last is not None and reached(order, self.last):
-            return Reason.WOULD_TRIGGER
-        self.waiting.add(order, self.last)
-        self._say(EventKind.ACCEPTED, order, order.leaves, flags=EventFlag.WAITING)
-        return 0
+    def _place(self, order: Order) -> None:
+        """Let a new order that may come wait, rest or match."""
+        if has_trigger(order.order_type):
+            self.waiting.add(order, self.last)
+            self._say(EventKind.ACCEPTED, order, order.leaves, flags=EventFlag.WAITING)
+        elif order.rests and not self._meets(order):
+            self._join(order)
+            self._say(EventKind.ACCEPTED, order, order.leaves, flags=EventFlag.RESTING)
+        else:
+            self._say(EventKind.ACCEPTED, order, order.leaves)
+            self._match(order)
 
     def _start_triggered(self, order: Order) -> None:
         self._say(EventKind.TRIGGERED, order, order.leaves)
+        self._cancel_other(order)
         if order.time_in_force == TimeInForce.FOK and not self._fillable(order):
             self._expire(order, Reason.NOT_FILLABLE)
             return
         self._match(order, triggered=True)
 
     def _cancel(self, r: Record) -> int:
-        if r.order_id in self.waiting.orders:
-            order = self.waiting.orders.pop(r.order_id)
-            self._end(EventKind.CANCELED, order, r.hold)
-            return 0
-        if r.order_id not in self.resting:
+        order = self.waiting.orders.get(r.order_id) or self.resting.get(r.order_id)
+        self.freed = None
+        if order is None:
             return Reason.UNKNOWN_ORDER
-        order = self.resting[r.order_id]
-        self._leave(order)
-        self._end(EventKind.CANCELED, order, r.hold, resting=True)
+        self.freed = need(self.market, order.side, order.price or order.bound, order.leaves)
+        self._take_away(order, r.hold)
+        self._cancel_other(order)
         return 0
+
+    def _take_away(self, order: Order, reason: int) -> None:
+        """Cancel an order, wherever it is."""
+        resting = order.order_id in self.resting
+        if resting:
+            self._leave(order)
+        elif order in self.triggered:
+            self.triggered.remove(order)
+        else:
+            del self.waiting.orders[order.order_id]
+        self._end(EventKind.CANCELED, order, reason, resting)
+
+    def _cancel_other(self, order: Order) -> None:
+        """If it is one of a pair, the other ends, and this one is an order like any other."""
+        other, order.pair = order.pair, None
+        if other is not None:
+            other.pair = None
+            self._take_away(other, Reason.LIST_ENDED)
 
     def _amend(self, r: Record) -> int:
         if r.order_id in self.waiting.orders:
@@ -232,6 +312,8 @@ class Book:
         if r.order_id not in self.resting:
             return Reason.UNKNOWN_ORDER
         order = self.resting[r.order_id]
+        if order.pair:
+            return Reason.CANNOT_AMEND
         price = r.price_ticks or order.price
         leaves = order.leaves
         if r.quantity_lots:
@@ -250,7 +332,7 @@ class Book:
         rest = self.level(order.side, previous)
         order.price = order.bound = price
         order.leaves = leaves
-        if next(self._prices_for(order), None) is None:
+        if not self._meets(order):
             self._join(order)
             self._amended(order, previous, rest, EventFlag.RESTING)
             return 0
@@ -343,6 +425,7 @@ class Book:
                 if taker.self_trade in (SelfTrade.EXPIRE_MAKER, SelfTrade.EXPIRE_BOTH):
                     self._leave(maker)
                     self._expire(maker, Reason.SELF_TRADE, resting=True)
+                    self._cancel_other(maker)
                 if taker.self_trade in (SelfTrade.EXPIRE_TAKER, SelfTrade.EXPIRE_BOTH):
                     return Reason.SELF_TRADE
         return 0
@@ -388,6 +471,7 @@ class Book:
             fee=fee,
             maker_fee=maker_fee,
         )
+        self._cancel_other(maker)
         self.last = maker.price
         self.triggered += self.waiting.after_fill(maker.price)
 
@@ -399,6 +483,7 @@ class Book:
             taker.budget = taker.leaves
         self._take_off(maker, lots)
         self._meet(EventKind.PREVENTED, taker, maker, lots)
+        self._cancel_other(maker)
 
     def _fillable(self, taker: Order) -> bool:
         """Could all of a fill-or-kill order be filled? Walks the queues as matching would."""

@@ -1,9 +1,11 @@
 """What the sequencer decides: whether a record is accepted, and what it writes into it.
 
 Each check gives the first reject code that applies, or 0. The order of checks is the document's:
-who sends it, the command alone, who may, room, money; the book's own checks are in books.py.
+who sends it, the command alone, who may, room, money; the book's own checks are in books.py, and
+what concerns several orders at once in together.py.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -26,7 +28,15 @@ from matchbox.shm.records import (
 )
 from matchbox.tools.audit.definitions import Market, Session
 from matchbox.tools.audit.money import Amend, LiveOrder
-from matchbox.tools.audit.records import MAX_INT64, Record, above, below, ceil_div, printable
+from matchbox.tools.audit.records import (
+    MAX_INT64,
+    Record,
+    Terms,
+    above,
+    below,
+    ceil_div,
+    printable,
+)
 from matchbox.tools.audit.triggers import has_trigger
 
 if TYPE_CHECKING:
@@ -74,7 +84,8 @@ def decide(a: "Auditor", r: Record, session: Session, terms: Record | None) -> D
     if r.kind == Kind.NEW_ORDER:
         return _new(a, r, session, terms)
     if r.kind == Kind.CANCEL_ORDER:
-        return _cancel(a, r, session)
+        reason = check_trader(a, r, session)
+        return Decision(reason) if reason else cancel(a, r, session)
     if r.kind == Kind.AMEND_ORDER:
         return _amend(a, r, session)
     checks = {
@@ -139,25 +150,25 @@ def _check_client_id(r: Record) -> int:
     return 0 if printable(r.client_order_id, 0) else Reason.BAD_CLIENT_ORDER_ID
 
 
-def check_order(r: Record, terms: Record | None, market: Market) -> int:
-    """The order alone."""
+def check_order(r: Record, terms: Terms, market: Market, stamped: bool = True) -> int:
+    """The order alone. `stamped`: in the record of a market order stands its bound, perhaps."""
     if r.side not in tuple(Side):
         return Reason.BAD_SIDE
     if r.order_type not in tuple(OrderType):
         return Reason.BAD_ORDER_TYPE
     if r.time_in_force not in TIMES_IN_FORCE[r.order_type]:
         return Reason.BAD_TIME_IN_FORCE
-    if r.flags not in _flags_allowed(r):
+    if r.flags & ~int(Flag.LEG) not in _flags_allowed(r):
         return Reason.BAD_FLAGS
     if r.self_trade not in tuple(SelfTrade):
         return Reason.BAD_SELF_TRADE
     return (
-        _check_order_price(r, market)
+        _check_order_price(r, market, stamped)
         or _check_trigger(r, market)
         or _check_order_quantity(r, market)
         or _check_terms(r, terms, market)
         or _check_notional(r, market)
-        or (Reason.BAD_FIELD if r.reserved or _terms_reserved(terms) else 0)
+        or (Reason.BAD_FIELD if r.reserved or terms.reserved else 0)
         or _check_client_id(r)
     )
 
@@ -170,11 +181,12 @@ def _flags_allowed(r: Record) -> tuple[int, ...]:
     return (0,)
 
 
-def _check_order_price(r: Record, market: Market) -> int:
+def _check_order_price(r: Record, market: Market, stamped: bool) -> int:
     if r.order_type in LIMIT_TYPES:
         return _check_price(market, r.price_ticks)
     # In the record of a market order stands its bound, once it has got that far.
-    return Reason.BAD_PRICE if r.price_ticks and r.reject == Reason.BAD_PRICE else 0
+    wrong = r.reject == Reason.BAD_PRICE or not stamped
+    return Reason.BAD_PRICE if r.price_ticks and wrong else 0
 
 
 def _check_trigger(r: Record, market: Market) -> int:
@@ -192,8 +204,8 @@ def _check_order_quantity(r: Record, market: Market) -> int:
     return _check_quantity(market, r.quantity_lots, market.min_quantity)
 
 
-def _check_terms(r: Record, terms: Record | None, market: Market) -> int:
-    display, expire = (terms.display_lots, terms.expire_ns) if terms else (0, 0)
+def _check_terms(r: Record, terms: Terms, market: Market) -> int:
+    display, expire = terms.display, terms.expire_ns
     good_till = r.time_in_force in GOOD_TILL
     if display and not (
         r.order_type in LIMIT_TYPES
@@ -219,15 +231,6 @@ def _check_notional(r: Record, market: Market) -> int:
     return Reason.BELOW_MIN_NOTIONAL if notional < market.min_notional else 0
 
 
-def _terms_reserved(terms: Record | None) -> bool:
-    return terms is not None and bool(
-        terms.reserved
-        or any(terms.reserved_words)
-        or any(terms.reserved_bytes)
-        or terms.reserved_text
-    )
-
-
 # ---- new orders
 
 
@@ -237,14 +240,17 @@ def _new(a: "Auditor", r: Record, session: Session, terms: Record | None) -> Dec
         return Decision(reason)
     if terms is not None and (terms.account, terms.market) != (r.account, r.market):
         return Decision(Reason.BAD_LEGS)
+    if r.flags & Flag.LEG:  # and no record before claims it
+        return Decision(Reason.BAD_LEGS)
     market = a.definitions.markets.get(r.market)
     if market is None:
         return Decision(Reason.UNKNOWN_MARKET)
-    reason = check_order(r, terms, market) or _who_may(a, r, market) or _room(a, r, market)
-    return Decision(reason) if reason else _money(a, r, session, market)
+    reason = check_order(r, Terms.of(terms), market)
+    reason = reason or who_may(a, r, market) or room(a, [r], market)
+    return Decision(reason) if reason else money(a, r, session.number, market)
 
 
-def _who_may(a: "Auditor", r: Record, market: Market) -> int:
+def who_may(a: "Auditor", r: Record, market: Market) -> int:
     """The states of account and market."""
     state = a.definitions.accounts[r.account].state
     if state != AccountState.ACTIVE:
@@ -258,19 +264,36 @@ def _who_may(a: "Auditor", r: Record, market: Market) -> int:
     return Reason.MARKET_POST_ONLY if market.state == MarketState.POST_ONLY and takes else 0
 
 
-def _room(a: "Auditor", r: Record, market: Market) -> int:
-    if r.client_order_id and a.ledger.find(r.account, 0, r.client_order_id):
+def room(a: "Auditor", orders: list[Record], market: Market, gone: Sequence[LiveOrder] = ()) -> int:
+    """For orders that come together; those in whose place they come do not count any more."""
+    names = [r.client_order_id for r in orders if r.client_order_id]
+    account = orders[0].account
+    found = (a.ledger.find(account, 0, name) for name in names)
+    if len(set(names)) < len(names) or any(order not in (None, *gone) for order in found):
         return Reason.DUPLICATE_CLIENT_ORDER_ID
+    more = len(orders) - len(gone)
     counts = a.ledger.counts
-    if counts[market.number, 0] >= market.max_orders:
+    if counts[market.number, 0] + more > market.max_orders:
         return Reason.TOO_MANY_ORDERS
-    if market.account_orders and counts[market.number, r.account] >= market.account_orders:
+    if market.account_orders and counts[market.number, account] + more > market.account_orders:
         return Reason.TOO_MANY_ACCOUNT_ORDERS
     return 0
 
 
-def _money(a: "Auditor", r: Record, session: Session, market: Market) -> Decision:
-    """The bound, what is held, the rates; the order, if there is enough."""
+def money(
+    a: "Auditor",
+    r: Record,
+    session: int,
+    market: Market,
+    *,
+    more: int = 0,
+    already: int = 0,
+) -> Decision:
+    """The bound, what is held, the rates; the order, if there is enough.
+
+    `more`: what the order that it replaces would set free. `already`: what the first of its pair
+    holds, of which this one makes use.
+    """
     price: int | None = r.price_ticks
     if r.order_type not in LIMIT_TYPES:
         price = bound(r, market)
@@ -279,24 +302,14 @@ def _money(a: "Auditor", r: Record, session: Session, market: Market) -> Decisio
     assert price is not None
     asset = market.quote if r.side == Side.BUY else market.base
     free = a.ledger.free(r.account, asset)
-    hold = hold_for(r, market, price, free)
-    if not 0 < hold <= free:
+    hold = hold_for(r, market, price, free + more)
+    if not 0 < hold <= free + more:
         return Decision(Reason.INSUFFICIENT_BALANCE)
+    hold = max(0, hold - already)
+    order = live_order(r, session, market, price, hold)
+    order.lacking = hold - min(hold, free - already)
+    order.hold -= order.lacking
     maker, taker = a.rates(r.account, market.number, r.timestamp_ns)
-    order = LiveOrder(
-        order_id=r.sequence,
-        account=r.account,
-        market=market,
-        session=session.number,
-        side=r.side,
-        market_order=r.order_type not in LIMIT_TYPES,
-        budget=spends(r),
-        by_quote=bool(r.flags & Flag.QUOTE_AMOUNT),
-        price=price,
-        leaves=r.quantity_lots,
-        hold=hold,
-        client_order_id=r.client_order_id,
-    )
     stamps = {
         "price_ticks": price,
         "hold": hold,
@@ -304,6 +317,24 @@ def _money(a: "Auditor", r: Record, session: Session, market: Market) -> Decisio
         "taker_fee_ppm": taker,
     }
     return Decision(0, stamps, order)
+
+
+def live_order(r: Record, session: int, market: Market, price: int, hold: int) -> LiveOrder:
+    """The order of a NEW_ORDER record; `price` is its limit or its bound."""
+    return LiveOrder(
+        order_id=r.sequence,
+        account=r.account,
+        market=market,
+        session=session,
+        side=r.side,
+        order_type=r.order_type,
+        market_order=r.order_type not in LIMIT_TYPES,
+        budget=spends(r),
+        price=price,
+        leaves=r.quantity_lots,
+        hold=hold,
+        client_order_id=r.client_order_id,
+    )
 
 
 def spends(r: Record) -> bool:
@@ -352,11 +383,8 @@ def hold_for(r: Record, market: Market, price: int, free: int) -> int:
 # ---- cancel, amend
 
 
-def _find(a: "Auditor", r: Record, session: Session) -> Decision:
+def _find(a: "Auditor", r: Record) -> Decision:
     """The order that a cancel or an amend names."""
-    reason = check_trader(a, r, session)
-    if reason:
-        return Decision(reason)
     order = a.ledger.find(r.account, r.order_id, r.client_order_id)
     if order is None or r.market not in (0, order.market.number):
         return Decision(Reason.UNKNOWN_ORDER)
@@ -376,25 +404,36 @@ def _check_change_rest(r: Record) -> int:
     return Reason.BAD_FIELD if r.trigger_ticks or r.reserved else _check_client_id(r)
 
 
-def _cancel(a: "Auditor", r: Record, session: Session) -> Decision:
-    found = _find(a, r, session)
-    if found.order is None:
-        return found
+def cancel(a: "Auditor", r: Record, session: Session, market: int = 0) -> Decision:
+    """A cancel of a session that may send it; of an order of this market, if it is not 0."""
+    if not market and r.flags & Flag.REPLACE:  # and no order follows
+        return Decision(Reason.BAD_LEGS)
+    found = _find(a, r)
+    order = found.order
+    if order is None or market not in (0, order.market.number):
+        return Decision(Reason.UNKNOWN_ORDER)
     reason = _check_change(r)
-    if not reason and r.flags:
+    if not reason and r.flags & ~_cancel_flags(r, order):
         reason = Reason.BAD_FLAGS
     if not reason and r.price_ticks:
         reason = Reason.BAD_PRICE
-    if not reason and r.quantity_lots:
-        reason = Reason.BAD_QUANTITY
+    if not reason and r.quantity_lots and not (market and r.reject == 0):
+        reason = Reason.BAD_QUANTITY  # what its replacement lacks stands there if it is accepted
     reason = reason or _check_change_rest(r)
     if not reason and _frozen(a, r) and not may(session, Capability.OPERATE):
         reason = Reason.ACCOUNT_FROZEN
-    if not reason and found.order.market.state == MarketState.HALTED:
+    if not reason and order.market.state == MarketState.HALTED:
         reason = Reason.MARKET_HALTED
     found.reject = reason
-    found.stamps |= {"hold": Reason.ON_REQUEST, "side": found.order.side}
+    found.stamps |= {"hold": Reason.ON_REQUEST, "side": order.side}
+    found.stamps["flags"] = r.flags | (Flag.OF_PENDING if order.pending else 0)
     return found
+
+
+def _cancel_flags(r: Record, order: LiveOrder) -> int:
+    """What may stand in the record of a cancel; of a pending order, if it is accepted, one more."""
+    allowed = int(Flag.REPLACE | Flag.ALLOW_FAILURE) if r.flags & Flag.REPLACE else 0
+    return allowed | (Flag.OF_PENDING if order.pending and not r.reject else 0)
 
 
 def check_amend(r: Record, market: Market) -> int:
@@ -416,11 +455,16 @@ def check_amend(r: Record, market: Market) -> int:
 
 
 def _amend(a: "Auditor", r: Record, session: Session) -> Decision:
-    found = _find(a, r, session)
+    reason = check_trader(a, r, session)
+    if reason:
+        return Decision(reason)
+    found = _find(a, r)
     order = found.order
     if order is None:
         return found
-    found.reject = check_amend(r, order.market) or _who_may(a, r, order.market)
+    found.reject = check_amend(r, order.market) or who_may(a, r, order.market)
+    if not found.reject and order.pending:
+        found.reject = Reason.CANNOT_AMEND
     if found.reject:
         return found
     amend = Amend(r.price_ticks, r.quantity_lots, bool(r.flags & Flag.TO_OPEN), 0)

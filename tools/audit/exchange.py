@@ -1,10 +1,10 @@
 """The whole exchange: log records in, in their order; events, and where the log breaks the rules.
 
-For each record the auditor first settles as much of its own event stream as the record says the
-sequencer had settled, then decides, compares what the record says with that, and lets the market's
-book process it. An event moves balances and live orders when it is settled; the books move with the
-record. If the log and the auditor disagree about a decision, the auditor goes on with the log's, so
-that one difference does not hide the next.
+For each record, or the few that stand together, the auditor first settles as much of its own event
+stream as the record says the sequencer had settled, then decides, compares what the record says
+with that, and lets the market's book process it. An event moves balances and live orders when it is
+settled; the books move with the record. If the log and the auditor disagree about a decision, the
+auditor goes on with the log's, so that one difference does not hide the next.
 """
 
 from collections.abc import Iterable
@@ -18,15 +18,18 @@ from matchbox.shm.records import (
     Capability,
     EventFlag,
     EventKind,
+    Flag,
     Kind,
+    ListType,
     Rule,
+    TimeInForce,
 )
-from matchbox.tools.audit import decide
-from matchbox.tools.audit.books import Book
+from matchbox.tools.audit import decide, together
+from matchbox.tools.audit.books import Book, Replaced
 from matchbox.tools.audit.decide import Decision
 from matchbox.tools.audit.definitions import Definitions, Limits, Session
 from matchbox.tools.audit.invariants import Tallies
-from matchbox.tools.audit.line import Line, Timers
+from matchbox.tools.audit.line import Line, Task, Timers
 from matchbox.tools.audit.money import Amend, Ledger, LiveOrder
 from matchbox.tools.audit.records import (
     MONEY,
@@ -34,17 +37,26 @@ from matchbox.tools.audit.records import (
     RULES,
     Event,
     Record,
+    Terms,
     kind_name,
     read,
 )
 from matchbox.tools.audit.volume import Fees
 
-# Why terms are refused without a look at their order.
-ALONE = (
-    Reason.NOT_PERMITTED,
-    Reason.ACCOUNT_NOT_PERMITTED,
-    Reason.UNKNOWN_ACCOUNT,
-    Reason.BAD_LEGS,
+# What a released order has as it was sent.
+AS_SENT = (
+    "account",
+    "market",
+    "side",
+    "order_type",
+    "time_in_force",
+    "flags",
+    "self_trade",
+    "trailing_bips",
+    "quantity_lots",
+    "trigger_ticks",
+    "client_order_id",
+    "reserved",
 )
 
 
@@ -86,35 +98,59 @@ class Auditor:
         self.settled = 0
         self.settled_index = 0
         self._unsettled: dict[int, tuple[Record, list[Event]]] = {}
-        self._terms: Record | None = None  # those that the record before was
+        self._coming: list[Record] = []  # those of which it cannot be said yet what belongs to them
 
     # ---- records
 
     def apply(self, records: NDArray[Any]) -> list[Step]:
-        """LOG_RECORDs that follow those before; what came of each."""
-        return [self.apply_one(record) for record in read(records)]
+        """LOG_RECORDs that follow those before; what came of each.
 
-    def apply_one(self, r: Record) -> Step:
-        if r.sequence != self.sequence + 1:
-            self._differ(r, f"comes after record {self.sequence}")
-        if r.timestamp_ns < self.timestamp_ns:
-            self._differ(r, f"its time is before {self.timestamp_ns}, that of the record before")
-        self.sequence, self.timestamp_ns = r.sequence, r.timestamp_ns
-        terms, self._terms = self._terms, None
-        self._settle_for(r)
-        self.line.pass_over(self.ledger.orders.__contains__)
-        step = Step(r)
-        if r.session == 0:
-            self._check_legs(terms, r)
-            self._engine(r, step)
+        A record that others may belong to waits for the next, or for end().
+        """
+        self._coming += read(records)
+        return self._apply_coming(more=True)
+
+    def end(self) -> list[Step]:
+        """No other record comes, for now: what comes of those that wait for one."""
+        return self._apply_coming(more=False)
+
+    def _apply_coming(self, more: bool) -> list[Step]:
+        steps: list[Step] = []
+        while self._coming:
+            group = together.first_group(self._coming, more)
+            if not group:
+                break
+            del self._coming[: len(group)]
+            steps += self._apply_group(group)
+        return steps
+
+    def _apply_group(self, group: list[Record]) -> list[Step]:
+        for r in group:
+            if r.sequence != self.sequence + 1:
+                self._differ(r, f"comes after record {self.sequence}")
+            if r.timestamp_ns < self.timestamp_ns:
+                self._differ(
+                    r, f"its time is before {self.timestamp_ns}, that of the record before"
+                )
+            self.sequence, self.timestamp_ns = r.sequence, r.timestamp_ns
+        self._settle_for(group)
+        self.line.pass_over(self._has_sense)
+        steps = [Step(r) for r in group]
+        for r, belongs in zip(group, together.belongs(group), strict=True):
+            if r.kind == Kind.NEW_ORDER:
+                self._expect(r, has_terms=belongs)
+        if group[0].session == 0:
+            self._engine(group, steps)
         else:
-            self._client(r, terms, step)
-        self._unsettled[r.sequence] = r, step.book
-        self.tallies.count(step.book)
-        return step
+            self._client(group, steps)
+        for step in steps:
+            self._unsettled[step.record.sequence] = step.record, step.book
+            self.tallies.count(step.book)
+        return steps
 
     def settle_all(self) -> None:
         """Settle every event of every record."""
+        self.end()
         self._settle_to(self.sequence, 0)
 
     def rates(self, account: int, market: int, timestamp_ns: int) -> tuple[int, int]:
@@ -136,9 +172,12 @@ class Auditor:
 
     # ---- settling
 
-    def _settle_for(self, r: Record) -> None:
-        """As far as the record says."""
+    def _settle_for(self, group: list[Record]) -> None:
+        """As far as the records say."""
+        r = group[0]
         settled, index = r.sequence - r.settled_lag, r.settled_index
+        for other in group[1:]:
+            self._expect(other, settled_lag=other.sequence - settled, settled_index=index)
         if r.settled_lag == 0 or (settled, index) < (self.settled, self.settled_index):
             self._differ(
                 r,
@@ -166,12 +205,32 @@ class Auditor:
             self.settled_index = index
 
     def _settle(self, r: Record, event: Event) -> None:
+        # Makers first.
+        concerned = [
+            self.ledger.orders[order_id]
+            for order_id in (event.maker_order_id, event.order_id)
+            if order_id in self.ledger.orders
+        ]
+        others = [order.pair for order in concerned if order.pair]
+        self._settle_event(r, event)
+        moved = event.kind not in (EventKind.ACCEPTED, EventKind.AMENDED, EventKind.REJECTED)
+        for other in others:
+            other.doomed = moved and event.reason != Reason.LIST_ENDED
+        for order in concerned:
+            if order.order_id not in self.ledger.orders:
+                self.timers.ended(order.order_id)
+                if order.list_id in self.ledger.lists and not order.pending:
+                    self._working_ended(order)
+
+    def _settle_event(self, r: Record, event: Event) -> None:
         ledger = self.ledger
         if event.kind == EventKind.TRADE:
             self._settle_trade(r, event)
         elif event.kind == EventKind.PREVENTED:
             ledger.prevented(event)
         elif event.kind in (EventKind.CANCELED, EventKind.EXPIRED):
+            if together.replaces(r) and r.order_id == event.order_id:
+                ledger.replace(ledger.orders[event.order_id], r.sequence)
             ledger.end(event.order_id)
         elif event.kind == EventKind.AMENDED:
             order = ledger.orders[event.order_id]
@@ -185,9 +244,21 @@ class Auditor:
                 order = ledger.orders[event.order_id]
                 del order.amends[event.sequence]
                 ledger.trim(order)
-        for order_id in (event.order_id, event.maker_order_id):
-            if order_id not in ledger.orders:
-                self.timers.ended(order_id)
+
+    def _working_ended(self, order: LiveOrder) -> None:
+        """The working order of a list: its pending orders are released, or canceled."""
+        if order.cumulative:
+            self.line.release(order.list_id)
+        else:
+            self.line.add(self.ledger.lists[order.list_id], Reason.LIST_ENDED)
+
+    def _has_sense(self, task: Task) -> bool:
+        """Is there something left to do?"""
+        if task.reason:
+            return task.number in self.ledger.orders
+        # If one of two was canceled, the other is to be, too.
+        pending = [order.order_id for order in self.ledger.lists.get(task.number, ())]
+        return bool(pending) and self.line.seen.isdisjoint(pending)
 
     def _settle_trade(self, r: Record, event: Event) -> None:
         market = self.definitions.markets[event.market]
@@ -199,25 +270,31 @@ class Auditor:
 
     # ---- records of clients
 
-    def _client(self, r: Record, terms: Record | None, step: Step) -> None:
-        session = self._session(r)
+    def _client(self, group: list[Record], steps: list[Step]) -> None:
+        head = group[0]
+        session = [self._session(r) for r in group][0]
         due = self.timers.first()
-        if due is not None and due <= r.timestamp_ns:
-            self._differ(r, f"something was due at {due} and comes first")
+        if due is not None and due <= head.timestamp_ns:
+            self._differ(head, f"something was due at {due} and comes first")
         if self.line.waiting:
-            self._differ(r, f"the cancel of order {self.line.waiting[0][0]} comes first")
+            self._differ(head, f"{self._said(self.line.waiting[0])} comes first")
+        decisions = together.decide_group(self, group, session)
+        for r, decision in zip(group, decisions, strict=True):
+            self._compare(r, session, decision)
+        if head.kind == Kind.ORDER_LIST:
+            sequence = 0 if head.reject or len(group) == 1 else head.sequence
+            self._expect(head, legs=len(group) - 1, list_id=sequence)
+        self._apply(group, session, decisions, steps)
+
+    def _said(self, task: Task) -> str:
+        if task.reason:
+            return f"the cancel of order {task.number}"
+        return f"the release of list {task.number}"
+
+    def _compare(self, r: Record, session: Session, decision: Decision) -> None:
+        """What the record says, with what it should."""
         if r.named_account == 0 and session.account and self._names_account(r, session):
             self._differ(r, f"account: expected {session.account}, found 0")
-        if r.kind == Kind.ORDER_TERMS:
-            self._terms = r
-            self._expect_terms(r, session)
-            if r.reject:
-                step.ledger.append(refusal(r))
-            return
-        self._check_legs(terms, r)
-        together = r.kind == Kind.NEW_ORDER and (r.has_terms or r.reject == Reason.BAD_LEGS)
-        legs = terms if together else None
-        decision = decide.decide(self, r, session, legs)
         if decision.reject != r.reject:
             self._differ(
                 r,
@@ -225,12 +302,8 @@ class Auditor:
             )
         if r.kind in (*MONEY, *RULES):
             self._expect(r, operator_id=session.user if may_operate(session) else 0)
-        if r.reject:
-            step.ledger.append(refusal(r))
-            return
-        if not decision.reject:
+        if not r.reject and not decision.reject:
             self._expect(r, **decision.stamps)
-        self._apply(r, session, legs, decision, step)
 
     def _session(self, r: Record) -> Session:
         session = self.definitions.sessions.get(r.session)
@@ -252,6 +325,7 @@ class Auditor:
         names = (
             *ORDERS,
             Kind.ORDER_TERMS,
+            Kind.ORDER_LIST,
             Kind.MASS_CANCEL,
             Kind.COUNTDOWN,
             Kind.TRANSFER,
@@ -259,43 +333,44 @@ class Auditor:
         )
         return r.kind in names and r.reject != Reason.NOT_PERMITTED
 
-    def _expect_terms(self, r: Record, session: Session) -> None:
-        """What can be said of terms before the next record is known."""
-        reason = decide.check_trader(self, r, session)
-        # With an order for another account behind them, it is the order's sender that counts.
-        if reason and r.reject not in (reason, Reason.BAD_LEGS):
-            self._differ(r, f"reject: expected {describe(reason)}, found {describe(r.reject)}")
-
-    def _check_legs(self, terms: Record | None, r: Record) -> None:
-        """Terms and the record after them: taken together or refused together."""
-        follows = (
-            terms is not None
-            and r.kind == Kind.NEW_ORDER
-            and r.session == terms.session
-            and r.session_position == terms.session_position + 1
-        )
-        if terms is None or not follows:
-            if r.kind == Kind.NEW_ORDER and r.has_terms:
-                self._differ(r, "has_terms: expected 0, found 1")
-            if terms is not None and not terms.reject:
-                self._differ(terms, f"reject: expected {describe(Reason.BAD_LEGS)}, found 0")
-            return
-        if terms.reject in ALONE and not r.has_terms:
-            return  # perhaps the order was not there yet when the terms were taken
-        if (terms.account, terms.market) == (r.account, r.market):
-            self._expect(r, has_terms=1)
-        if terms.reject != r.reject:
-            self._differ(
-                terms, f"reject: {describe(terms.reject)}, its order: {describe(r.reject)}"
-            )
-
     def _apply(
-        self, r: Record, session: Session, terms: Record | None, decision: Decision, step: Step
+        self, group: list[Record], session: Session, decisions: list[Decision], steps: list[Step]
     ) -> None:
-        """What a record does that the log says was accepted."""
-        if r.kind in ORDERS:
-            self._apply_order(r, session, terms, decision)
-            step.book = self.books[r.market].process(r, terms)
+        """What the records do that the log says were accepted, and the refusals."""
+        head = group[0]
+        for step in steps:
+            if step.record.reject:
+                step.ledger.append(refusal(step.record))
+        if head.kind == Kind.ORDER_LIST:
+            if not any(r.reject for r in group):
+                orders = [
+                    decision.order or self._as_logged(r, session.number)
+                    for r, decision in zip(group[1:], decisions[1:], strict=True)
+                ]
+                self._apply_list(head, orders, steps[1:])
+            return
+        terms: Record | None = None
+        for step, decision in zip(steps, decisions, strict=True):
+            r = step.record
+            if r.kind == Kind.ORDER_TERMS:
+                terms = r
+            elif not r.reject and r.kind == Kind.NEW_ORDER:
+                canceled = head if head.kind == Kind.CANCEL_ORDER and not head.reject else None
+                order = decision.order or self._as_logged(r, session.number)
+                self._apply_new(step, order, Terms.of(terms), canceled)
+            elif not r.reject:
+                self._apply_one(r, session, decision, step)
+
+    def _apply_one(self, r: Record, session: Session, decision: Decision, step: Step) -> None:
+        """What an accepted record does that brings no order."""
+        if r.kind == Kind.CANCEL_ORDER:
+            self._apply_cancel(r, step)
+        elif r.kind == Kind.AMEND_ORDER:
+            if r.order_id in self.ledger.orders:
+                to_open = bool(r.flags & Flag.TO_OPEN)
+                amend = decision.amend or Amend(r.price_ticks, r.quantity_lots, to_open, r.hold)
+                self.ledger.add_amend(self.ledger.orders[r.order_id], r.sequence, amend)
+            step.book = self.books[r.market].process(r)
         elif r.kind in MONEY:
             step.ledger = self._apply_money(r)
         elif r.kind in RULES:
@@ -309,35 +384,59 @@ class Auditor:
         else:
             self._apply_definition(r)
 
-    def _apply_order(
-        self, r: Record, session: Session, terms: Record | None, decision: Decision
+    def _apply_new(
+        self, step: Step, order: LiveOrder, terms: Terms, canceled: Record | None
     ) -> None:
-        if r.kind == Kind.NEW_ORDER:
-            self.ledger.add(decision.order or self._as_logged(r, session))
-            if terms is not None and terms.expire_ns:
-                self.timers.expire(r.sequence, terms.expire_ns)
-        elif r.kind == Kind.AMEND_ORDER and r.order_id in self.ledger.orders:
-            to_open = bool(r.flags & 2)
-            amend = decision.amend or Amend(r.price_ticks, r.quantity_lots, to_open, r.hold)
-            self.ledger.add_amend(self.ledger.orders[r.order_id], r.sequence, amend)
+        """A new order; `canceled`: the accepted cancel of the order in whose place it comes."""
+        r, book = step.record, self.books[step.record.market]
+        replaced = None
+        if canceled is not None:
+            order.replaces = canceled.sequence
+            allow = bool(canceled.flags & Flag.ALLOW_FAILURE)
+            replaced = Replaced(book.freed, canceled.quantity_lots, allow)
+        self.ledger.add(order)
+        self._keep_expiry(r, terms)
+        step.book = book.process(r, terms, replaced)
 
-    def _as_logged(self, r: Record, session: Session) -> LiveOrder:
+    def _keep_expiry(self, r: Record, terms: Terms) -> None:
+        if terms.expire_ns and r.time_in_force == TimeInForce.GTD:
+            self.timers.expire(r.sequence, terms.expire_ns)
+
+    def _apply_cancel(self, r: Record, step: Step) -> None:
+        """A cancel by a client or by the exchange."""
+        order = self.ledger.orders.get(r.order_id)
+        if order is None or not order.pending:
+            step.book = self.books[r.market].process(r)
+            return
+        others = [o for o in self.ledger.lists[order.list_id] if o is not order]
+        self.ledger.end(order.order_id)
+        self.line.add(others, Reason.LIST_ENDED)
+        self.books[r.market].freed = 0
+        step.ledger.append(of_pending(r.sequence, EventKind.CANCELED, order, r.hold))
+
+    def _apply_list(self, head: Record, orders: list[LiveOrder], steps: list[Step]) -> None:
+        """The legs of an ORDER_LIST or of a RELEASE."""
+        legs = [step.record for step in steps]
+        terms = together.terms_of(head, legs)
+        placed = [order for order in orders if not order.pending]
+        for r, its in zip(legs[: len(placed)], terms, strict=False):
+            self._keep_expiry(r, its)
+        book = self.books[head.market]
+        if len(placed) == 2:
+            self.ledger.add_pair(placed[0], placed[1])
+            pair = book.process_pair(list(zip(legs, terms, strict=False))[:2])
+            steps[0].book, steps[1].book = pair
+        else:
+            self.ledger.add(placed[0])
+            steps[0].book = book.process(legs[0], terms[0])
+        for order, step in list(zip(orders, steps, strict=True))[len(placed) :]:
+            self.ledger.add_pending(order)
+            step.ledger.append(of_pending(step.record.sequence, EventKind.ACCEPTED, order, 0))
+
+    def _as_logged(self, r: Record, session: int) -> LiveOrder:
         """The order of a record that should have been refused."""
         market = self.definitions.markets[r.market]
-        return LiveOrder(
-            order_id=r.sequence,
-            account=r.account,
-            market=market,
-            session=session.number,
-            side=r.side,
-            market_order=r.order_type not in decide.LIMIT_TYPES,
-            budget=decide.spends(r),
-            by_quote=bool(r.flags & 8),
-            price=r.price_ticks,
-            leaves=r.quantity_lots,
-            hold=r.hold,
-            client_order_id=r.client_order_id,
-        )
+        return decide.live_order(r, session, market, r.price_ticks, r.hold)
 
     def _apply_money(self, r: Record) -> list[Event]:
         """The BALANCE events."""
@@ -427,12 +526,14 @@ class Auditor:
 
     # ---- records of the engine itself
 
-    def _engine(self, r: Record, step: Step) -> None:
+    def _engine(self, group: list[Record], steps: list[Step]) -> None:
+        r = group[0]
         if r.reject:
             self._differ(r, f"the engine's own record is refused: {describe(r.reject)}")
         elif r.kind == Kind.CANCEL_ORDER:
-            self._engine_cancel(r)
-            step.book = self.books[r.market].process(r)
+            self._engine_cancel(r, steps[0])
+        elif r.kind == Kind.RELEASE:
+            self._release(group, steps)
         elif r.kind == Kind.TICK:
             self._tick(r)
         elif r.kind == Kind.START:
@@ -451,20 +552,81 @@ class Auditor:
         elif r.kind != Kind.STOP:
             self._differ(r, "the engine writes no such record")
 
-    def _engine_cancel(self, r: Record) -> None:
-        if not self.line.waiting:
-            self._differ(r, f"order {r.order_id} is canceled, and none stands in line")
+    def _engine_cancel(self, r: Record, step: Step) -> None:
+        if not self.line.waiting or not self.line.waiting[0].reason:
+            self._differ(r, f"order {r.order_id} is canceled, and that is not what stands in line")
+        else:
+            order = self.ledger.orders[self.line.waiting[0].number]
+            self._expect(
+                r,
+                order_id=order.order_id,
+                hold=self.line.next().reason,
+                account=order.account,
+                market=order.market.number,
+                side=order.side,
+                flags=Flag.OF_PENDING if order.pending else 0,
+            )
+        self._apply_cancel(r, step)
+
+    def _release(self, group: list[Record], steps: list[Step]) -> None:
+        """The pending orders of a list end, and new ones come in their place."""
+        head, legs = group[0], group[1:]
+        if not self.line.waiting or self.line.waiting[0] != Task(head.list_id):
+            self._differ(head, f"list {head.list_id} is released, and that is not next in line")
+        else:
+            self.line.next()
+        pending = list(self.ledger.lists.get(head.list_id, []))
+        self._compare_release(head, legs, pending)
+        if len(legs) != len(pending) or not legs:
             return
-        order_id, reason = self.line.next()
-        order = self.ledger.orders[order_id]
+        decisions = together.release(self, head, legs, pending)
+        for order in pending:
+            self.ledger.end(order.order_id)
+        for step, decision in zip(steps[1:], decisions, strict=True):
+            r = step.record
+            if r.reject != decision.reject:
+                self._differ(
+                    r,
+                    f"reject: expected {describe(decision.reject)}, found {describe(r.reject)}",
+                )
+            elif not r.reject:
+                self._expect(r, **decision.stamps)
+            if r.reject:
+                step.ledger.append(refusal(r))
+        if not any(r.reject for r in legs):
+            orders = [
+                decision.order or self._as_logged(r, before.session)
+                for r, decision, before in zip(legs, decisions, pending, strict=True)
+            ]
+            self._apply_list(head, orders, steps[1:])
+
+    def _compare_release(self, head: Record, legs: list[Record], pending: list[LiveOrder]) -> None:
+        """A release says of the orders what the list said of them."""
+        if len(legs) != len(pending) or not legs:
+            self._differ(head, f"{len(legs)} orders are released, and {len(pending)} are pending")
+            return
+        first = pending[0]
+        sent = [order.pending for order in pending if order.pending]
+        display = [0, 0, 0]
+        for i, leg in enumerate(sent):
+            display[i] = leg.terms.display
         self._expect(
-            r,
-            order_id=order_id,
-            hold=reason,
-            account=order.account,
-            market=order.market.number,
-            side=order.side,
+            head,
+            account=first.account,
+            market=first.market.number,
+            list_type=ListType.OCO if len(legs) == 2 else 0,
+            expire_ns=max(leg.terms.expire_ns for leg in sent),
         )
+        if list(head.display_lots) != display:
+            self._differ(head, f"display_lots: expected {display}, found {head.display_lots}")
+        if head.client_list_id or head.reserved or any(head.reserved_bytes):
+            self._differ(head, "has fields that a release has not")
+        for r, leg in zip(legs, sent, strict=True):
+            price = ("price_ticks",) if r.order_type in decide.LIMIT_TYPES else ()
+            for name in (*AS_SENT, *price):
+                expected, found = getattr(leg.record, name), getattr(r, name)
+                if expected != found:
+                    self._differ(r, f"{name}: expected {expected}, found {found}")
 
     def _tick(self, r: Record) -> None:
         due = self.timers.run_out(r.timestamp_ns)
@@ -479,6 +641,23 @@ class Auditor:
 
 def may_operate(session: Session) -> bool:
     return decide.may(session, Capability.OPERATE)
+
+
+def of_pending(sequence: int, kind: int, order: LiveOrder, reason: int) -> Event:
+    """The ledger's ACCEPTED or CANCELED of a pending order."""
+    return Event(
+        sequence=sequence,
+        order_id=order.order_id,
+        price_ticks=order.price,
+        quantity_lots=order.leaves,
+        leaves_lots=order.leaves if kind == EventKind.ACCEPTED else 0,
+        market=order.market.number,
+        account=order.account,
+        reason=reason,
+        kind=kind,
+        side=order.side,
+        flags=EventFlag.PENDING | EventFlag.LAST,
+    )
 
 
 def refusal(r: Record) -> Event:
@@ -503,4 +682,5 @@ def differences_of(batches: Iterable[NDArray[Any]], limits: Limits | None = None
     auditor = Auditor(limits)
     for records in batches:
         auditor.apply(records)
+    auditor.end()
     return auditor

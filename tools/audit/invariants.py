@@ -74,7 +74,7 @@ class Tallies:
 
 def broken(a: "Auditor") -> list[str]:
     """What does not hold of the auditor's state, as texts."""
-    found = [*_money(a), *_holds(a), *a.tallies.wrong]
+    found = [*_money(a), *_holds(a), *_pairs(a), *a.tallies.wrong]
     for book in a.books.values():
         found += book_broken(book)
     return found
@@ -117,8 +117,28 @@ def _holds(a: "Auditor") -> list[str]:
         if balance.held != wanted:
             found.append(f"account, asset {key}: held {balance.held}, for {wanted}")
     for order in a.ledger.orders.values():
-        if not order.market_order and order.hold != order.needs():
-            found.append(f"order {order.order_id}: holds {order.hold}, and needs {order.needs()}")
+        if order.budget:  # what is left of it is what it needs
+            continue
+        needs = order.needs()
+        if order.hold > needs or (order.hold < needs and not order.doomed):
+            found.append(f"order {order.order_id}: holds {order.hold}, and needs {needs}")
+    return found
+
+
+def _pairs(a: "Auditor") -> list[str]:
+    """Two orders of a pair hold together the larger of what they would hold each."""
+    found = []
+    for first in a.ledger.orders.values():
+        second = first.pair
+        if second is None or first.second or first.doomed or second.doomed:
+            continue
+        extra = sum(amend.extra for o in (first, second) for amend in o.amends.values())
+        each = [order.value(order.price, order.leaves) for order in (first, second)]
+        if first.hold + second.hold != max(each) + extra:
+            found.append(
+                f"pair {first.order_id}, {second.order_id}: holds {first.hold} + {second.hold}, "
+                f"and needs the larger of {each}, and {extra}"
+            )
     return found
 
 

@@ -1,8 +1,9 @@
-"""What the exchange cancels itself: what is due, and what stands in line."""
+"""What the exchange does itself: what is due, and what stands in line."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from matchbox.shm.reasons import Reason
 from matchbox.tools.audit.money import LiveOrder
@@ -10,29 +11,38 @@ from matchbox.tools.audit.money import LiveOrder
 MS = 1_000_000
 
 
+class Task(NamedTuple):
+    """Cancel an order; or, without a reason, release the pending orders of a list."""
+
+    number: int
+    reason: int = 0
+
+
 @dataclass
 class Line:
-    """Orders that are to be canceled, in their order, each with the reason.
+    """Orders that are to be canceled, each with the reason, and lists that are to be released.
 
     An order stands here once, for the reason that came first, also while its cancel is under way.
     """
 
-    waiting: deque[tuple[int, int]] = field(default_factory=deque)
+    waiting: deque[Task] = field(default_factory=deque)
     seen: set[int] = field(default_factory=set)  # orders that stand, or stood, here
 
     def add(self, orders: Iterable[LiveOrder], reason: int) -> None:
         for order in orders:
             if order.order_id not in self.seen:
                 self.seen.add(order.order_id)
-                self.waiting.append((order.order_id, int(reason)))
+                self.waiting.append(Task(order.order_id, int(reason)))
 
-    def next(self) -> tuple[int, int]:
-        """Take the first: order and reason."""
+    def release(self, list_id: int) -> None:
+        self.waiting.append(Task(list_id))
+
+    def next(self) -> Task:
         return self.waiting.popleft()
 
-    def pass_over(self, live: Callable[[int], bool]) -> None:
-        """Forget those at the front that have ended."""
-        while self.waiting and not live(self.waiting[0][0]):
+    def pass_over(self, has_sense: Callable[[Task], bool]) -> None:
+        """Forget those at the front that have ended meanwhile."""
+        while self.waiting and not has_sense(self.waiting[0]):
             self.waiting.popleft()
 
 

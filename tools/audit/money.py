@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from matchbox.shm.records import FEE_ACCOUNT, Side
 from matchbox.tools.audit.definitions import Market
-from matchbox.tools.audit.records import Event
+from matchbox.tools.audit.records import Event, Record, Terms
 
 
 @dataclass
@@ -28,6 +28,14 @@ class Amend:
     extra: int
 
 
+@dataclass
+class Pending:
+    """What a pending order is to be, once the working order of its list is filled."""
+
+    record: Record
+    terms: Terms
+
+
 @dataclass(eq=False)
 class LiveOrder:
     """An order from its record until its end is settled. `price` of market orders is the bound."""
@@ -37,14 +45,21 @@ class LiveOrder:
     market: Market
     session: int
     side: int
+    order_type: int
     market_order: bool  # or will be one when it is triggered
     budget: bool  # a MARKET order that spends what is held for it until it ends
-    by_quote: bool
     price: int
     leaves: int
     hold: int
     client_order_id: bytes
     cumulative: int = 0
+    replaces: int = 0  # the record of the cancel before it
+    lacking: int = 0  # of a replacement: what is to come from the order that it replaces
+    list_id: int = 0
+    pending: Pending | None = None  # it holds nothing then, and no book knows it
+    pair: "LiveOrder | None" = None  # the other of a pair, while both live
+    second: bool = False  # of the pair: it holds only what it needs more than the first
+    doomed: bool = False  # the next event cancels it, since the other of its pair was filled, ...
     amends: dict[int, Amend] = field(default_factory=dict)  # by their records
     # While there are some: what they make of it, as it was when they were sequenced.
     next_price: int = 0
@@ -63,10 +78,15 @@ class LiveOrder:
 
     def needs(self) -> int:
         """What must be held for it, amends that are under way included."""
-        extra = sum(amend.extra for amend in self.amends.values())
+        if self.pending:
+            return 0
         if self.budget:
             return self.hold
-        return self.value(self.price, self.leaves) + extra
+        need = self.value(self.price, self.leaves)
+        if self.pair and self.second:
+            # Its quantity is the first one's, too, until one of them is filled or ends.
+            need = max(0, need - self.pair.value(self.pair.price, self.leaves))
+        return need - self.lacking + sum(amend.extra for amend in self.amends.values())
 
     def expected(self) -> tuple[int, int]:
         """Price and open quantity, amends that are under way counted as done."""
@@ -111,6 +131,7 @@ class Ledger:
     balances: dict[tuple[int, int], Balance] = field(default_factory=dict)
     orders: dict[int, LiveOrder] = field(default_factory=dict)  # the oldest first
     by_client_id: dict[tuple[int, bytes], LiveOrder] = field(default_factory=dict)
+    lists: dict[int, list[LiveOrder]] = field(default_factory=dict)  # pending orders, by list
     # How many are live in (market, account); account 0: in the market
     counts: Counter[tuple[int, int]] = field(default_factory=Counter)
     withdrawals: dict[bytes, Withdrawal] = field(default_factory=dict)  # those that wait
@@ -192,6 +213,20 @@ class Ledger:
         self._count(order, 1)
         self._hold(order.account, order.asset, order.hold)
 
+    def add_pair(self, first: LiveOrder, second: LiveOrder) -> None:
+        """Two orders of which one cancels the other."""
+        first.pair, second.pair, second.second = second, first, True
+        self.add(first)
+        self.add(second)
+
+    def add_pending(self, order: LiveOrder) -> None:
+        self.add(order)
+        self.lists.setdefault(order.list_id, []).append(order)
+
+    def in_list(self, order: LiveOrder) -> bool:
+        """Does another order of its list live?"""
+        return order.pair is not None or (order.list_id in self.lists)
+
     def add_amend(self, order: LiveOrder, sequence: int, amend: Amend) -> None:
         price, lots = order.amended(amend, *order.expected())
         order.next_price, order.next_total = price, lots + order.cumulative
@@ -248,11 +283,36 @@ class Ledger:
 
     def end(self, order_id: int) -> None:
         order = self.orders.pop(order_id)
-        if order.client_order_id:
+        # Its replacement may have taken its client order id.
+        if self.by_client_id.get((order.account, order.client_order_id)) is order:
             del self.by_client_id[order.account, order.client_order_id]
         self._count(order, -1)
+        if order.pair:
+            self._leave_pair(order, order.pair)
         self._hold(order.account, order.asset, -order.hold)
         order.hold = 0
+        if order.pending:
+            self.lists[order.list_id].remove(order)
+            if not self.lists[order.list_id]:
+                del self.lists[order.list_id]
+
+    def _leave_pair(self, order: LiveOrder, other: LiveOrder) -> None:
+        """What one of a pair holds when it ends goes to the other, as far as that needs it."""
+        order.pair = other.pair = None
+        self._move(order, other, other.needs() - other.hold)
+
+    def replace(self, order: LiveOrder, cancel: int) -> None:
+        """An order is canceled by this record: what its replacement lacks goes to that."""
+        for new in self.orders.values():
+            if new.replaces == cancel:
+                new.lacking -= self._move(order, new, new.lacking)
+
+    def _move(self, source: LiveOrder, target: LiveOrder, wanted: int) -> int:
+        """Of what one order holds so much to another, or what there is."""
+        amount = max(0, min(wanted, source.hold))
+        source.hold -= amount
+        target.hold += amount
+        return amount
 
     def _count(self, order: LiveOrder, by: int) -> None:
         self.counts[order.market.number, order.account] += by

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from matchbox.shm.records import (
     COMMAND,
     EVENT,
+    LIST_RECORD,
     MARKET_RECORD,
     MONEY_RECORD,
     NAMED_RECORD,
@@ -35,12 +36,14 @@ MONEY = (
     Kind.CANCEL_WITHDRAWAL,
     Kind.TRANSFER,
 )
+LISTS = (Kind.ORDER_LIST, Kind.RELEASE)
 RULES = (Kind.SET_ACCOUNT, Kind.SET_MARKET, Kind.SET_FEES, Kind.SET_TIER)
 ORDERS = (Kind.NEW_ORDER, Kind.CANCEL_ORDER, Kind.AMEND_ORDER)
 _VIEWS: dict[int, np.dtype[Any]] = {
     **dict.fromkeys(NAMED, NAMED_RECORD),
     **dict.fromkeys(MONEY, MONEY_RECORD),
     **dict.fromkeys(RULES, RULES_RECORD),
+    **dict.fromkeys(LISTS, LIST_RECORD),
     Kind.NEW_ORDER: NEW_ORDER,
     Kind.ORDER_TERMS: TERMS_RECORD,
     Kind.ADD_MARKET: MARKET_RECORD,
@@ -87,6 +90,25 @@ def read(records: NDArray[Any]) -> Iterator[Record]:
             "text": bytes(named["name"]),
         }
         yield Record(values | places)
+
+
+class Terms(NamedTuple):
+    """What ORDER_TERMS, or the first record of a list, say of one order."""
+
+    display: int = 0
+    expire_ns: int = 0
+    reserved: bool = False  # a field that must be 0 is not
+
+    @classmethod
+    def of(cls, r: Record | None) -> "Terms":
+        """Those of an ORDER_TERMS record, if there is one."""
+        if r is None:
+            return cls()
+        reserved = (r.reserved, *r.reserved_words, *r.reserved_bytes, r.reserved_text)
+        return cls(r.display_lots, r.expire_ns, any(reserved))
+
+
+NO_TERMS = Terms()
 
 
 class Event(NamedTuple):

@@ -9,7 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from matchbox.shm.reasons import Reason
-from matchbox.shm.records import Assurance, EventKind, Kind, ReportFlag
+from matchbox.shm.records import Assurance, EventFlag, EventKind, Kind, ReportFlag
 from matchbox.tools.audit.exchange import Step
 from matchbox.tools.audit.records import MONEY, ORDERS, Event, Record, Report
 
@@ -32,6 +32,7 @@ class Route:
     market: int
     side: int
     client_order_id: bytes
+    released: int = 0  # the id that it had while it was pending
 
 
 @dataclass
@@ -42,6 +43,7 @@ class Reporter:
     attached: dict[int, int] = field(default_factory=dict)  # session -> last position answered
     subscribers: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     told: dict[int, list[Report]] = field(default_factory=lambda: defaultdict(list))
+    pending: list[int] = field(default_factory=list)  # those that are being released
 
     def take(self, session: int) -> list[Report]:
         """The reports of a session since the last time."""
@@ -49,15 +51,15 @@ class Reporter:
 
     def step(self, step: Step) -> None:
         r = step.record
-        if not r.reject:
+        if not r.reject or self._is_released(r):
             self._begin(r)
-        for event in step.book:
-            self._book_event(r, event)
-        for event in step.ledger:
+        for event in (*step.book, *step.ledger):
             if event.kind == EventKind.BALANCE:
                 self._balance(r, event)
-            else:
+            elif event.kind == EventKind.REJECTED:
                 self._refused(r, event)
+            else:
+                self._event(r, event)
         if r.session and not step.book and not step.ledger:
             self._done(r)
         if r.session in self.attached:
@@ -75,9 +77,13 @@ class Reporter:
     def _begin(self, r: Record) -> None:
         """What a record means before its events."""
         if r.kind == Kind.NEW_ORDER:
-            self.orders[r.sequence] = Route(
-                r.session, r.account, r.market, r.side, r.client_order_id
-            )
+            route = Route(r.session, r.account, r.market, r.side, r.client_order_id)
+            if self._is_released(r):
+                route.released = self.pending.pop(0)
+                route.session = self.orders.pop(route.released).session
+            self.orders[r.sequence] = route
+        elif r.kind == Kind.RELEASE:
+            self.pending = [r.list_id + 2, r.list_id + 3]
         elif r.kind == Kind.ATTACH_SESSION:
             self.attached[r.id] = r.position
             attached = self._report(r, EventKind.ATTACHED)
@@ -107,12 +113,7 @@ class Reporter:
 
     # ---- orders
 
-    def _book_event(self, r: Record, event: Event) -> None:
-        if event.kind == EventKind.REJECTED:
-            self._refused(r, event)
-            if r.kind == Kind.NEW_ORDER:
-                del self.orders[r.sequence]
-            return
+    def _event(self, r: Record, event: Event) -> None:
         if event.kind == EventKind.RESTED:
             return
         if event.kind in MEETINGS:
@@ -148,6 +149,10 @@ class Reporter:
             client_order_id=order.client_order_id,
         )
         own = answers and r.session == order.session
+        if event.flags & EventFlag.PENDING:
+            report = report._replace(flags=ReportFlag.WAS_PENDING)
+        if order.released and event.kind == EventKind.ACCEPTED:
+            report = report._replace(flags=ReportFlag.RELEASED, trade_id=order.released)
         answer = report._replace(trade_id=r.session_position)
         self._tell(order.session, answer if own else report)
         told = {order.session}
@@ -158,7 +163,11 @@ class Reporter:
         for session in self.subscribers[order.account] - told:
             self._tell(session, report._replace(flags=subscribed))
 
+    def _is_released(self, r: Record) -> bool:
+        return bool(r.kind == Kind.NEW_ORDER and r.session == 0)
+
     def _refused(self, r: Record, event: Event) -> None:
+        order = self.orders.pop(r.sequence, None) if r.kind == Kind.NEW_ORDER else None
         report = self._report(r, EventKind.REJECTED)._replace(
             trade_id=r.session_position, index=event.index, reason=event.reason
         )
@@ -172,9 +181,20 @@ class Reporter:
                 side=r.side,
                 client_order_id=r.client_order_id,
             )
+            if order and order.released:
+                self._release_refused(order, report)
+                return
         elif r.kind in MONEY:
             report = report._replace(account=r.account, market=r.asset, client_order_id=r.reference)
         self._tell(r.session, report)
+
+    def _release_refused(self, order: Route, report: Report) -> None:
+        """An order that was pending is gone: whoever knew of it is told."""
+        report = report._replace(flags=ReportFlag.RELEASED, trade_id=order.released)
+        self._tell(order.session, report)
+        report = report._replace(flags=ReportFlag.RELEASED | ReportFlag.SUBSCRIBED)
+        for session in self.subscribers[order.account] - {order.session}:
+            self._tell(session, report)
 
     # ---- money, and everything else
 
