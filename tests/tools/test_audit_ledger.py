@@ -216,6 +216,13 @@ def test_terms_and_order_stand_together(log: Log) -> None:
     assert "has_terms: expected 1, found 0" in log.differences[0]
 
 
+def test_terms_without_an_order_are_refused_alone(log: Log) -> None:
+    log.terms(display_lots=5, reject=Reason.BAD_LEGS)
+    log.terms(display_lots=5)
+    log.order(1, "buy", 10, 10, has_terms=1, lag=3)
+    assert log.differences == []
+
+
 # ---- the line of cancels
 
 

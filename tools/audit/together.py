@@ -49,11 +49,13 @@ def first_group(records: list[Record], more: bool) -> list[Record]:
     if len(records) <= wanted and more:
         return []
     group = records[: wanted + 1]
-    orders = [r for r in group[1:] if r.kind != Kind.ORDER_TERMS]
+    kinds = [Kind.NEW_ORDER] * wanted
+    if replaces(head) and wanted == 2:
+        kinds[0] = Kind.ORDER_TERMS
+    orders = [r for r in group[1:] if r.kind == Kind.NEW_ORDER]
     good = (
-        len(group) == wanted + 1
+        [r.kind for r in group[1:]] == kinds
         and all(map(follows, group, group[1:]))
-        and all(r.kind == Kind.NEW_ORDER for r in orders)
         # What is accepted cannot be alone.
         and (head.reject == 0 or all(r.has_terms & belongs for r in orders))
     )
