@@ -15,6 +15,10 @@ from matchbox.shm.errors import BadArgument
 from matchbox.shm.records import MARKET_RECORD, Kind
 
 
+cdef enum:
+    MAX_SPECIALS = 28       # 2^27 orders: more than any market can have
+
+
 cdef extern from * nogil:
     """
     typedef unsigned __int128 mb_wide; /* mantissa * lot_units takes up to 95 bits */
@@ -41,7 +45,7 @@ cdef uint16_t instrument_check(const mb_market_record* record) noexcept nogil:
     # No level's total can overflow then, nor the sum over all levels.
     if record.max_quantity_lots > MB_MAX_MARKET_LOTS // <int64_t>record.max_orders:
         return MB_BAD_DEFINITION
-    if record.tick_mantissa == 0 or record.tick_scale > 18:
+    if record.tick_mantissa == 0 or record.tick_scale > 18 or record.specials > MAX_SPECIALS:
         return MB_BAD_DEFINITION
     return MB_NONE
 

@@ -8,6 +8,7 @@ a sweep of a million makers is many calls.
     NEW_ORDER, CANCEL_ORDER, AMEND_ORDER    one event or more, the last with LAST
     ORDER_TERMS                             none; it is kept for the next record, if that is a NEW_ORDER of its market
     SET_MARKET                              none (REJECTED if it is not valid, which a sequencer has seen to)
+    ADD_MARKET, REMOVE_MARKET               none; of the live log only. Between them the market is open
 
 The same functions serve Matcher.process() and MatcherAgent.poll().
 """

@@ -1,5 +1,8 @@
 """The plan of an instance: what its processes must agree on before any of them runs.
 
+Its markets are those that there are at the start; others come and go while it runs, by prepare()
+and place(), and take().
+
 Segments by part, and who reads what:
 
     log              the sequencer writes; readers: matcher k is k, the publisher, the journaler
@@ -18,6 +21,7 @@ from typing import Any, Literal
 
 from matchbox.core.agent import Agent
 from matchbox.core.depth import DepthTable
+from matchbox.core.markets import PreparedMarket
 from matchbox.core.matcher import MatcherAgent
 from matchbox.core.publisher import Publisher
 from matchbox.core.sequencer import Sequencer
@@ -43,6 +47,7 @@ WAKES = {
 }
 
 Segments = Callable[[str], Any]
+Memory = PreparedMarket | DepthTable | None
 Shape = Literal["session", "gated", "lossy"]
 
 
@@ -95,11 +100,14 @@ class Plan:
     seed: int = 0
     max_balances: int = 0
     max_references: int = 65536
+    # Open orders of all markets together, those that are added later included; at least what
+    # `markets` need.
+    order_capacity: int = 0
 
     @property
     def max_orders(self) -> int:
         """Open orders of all markets together."""
-        return sum(market.max_orders for market in self.markets)
+        return max(self.order_capacity, sum(market.max_orders for market in self.markets))
 
     @property
     def publisher_reader(self) -> int:
@@ -218,7 +226,7 @@ class Plan:
             seed=self.seed,
         )
         for market in self.markets:
-            sequencer.place_market(market.number, market.matcher)
+            sequencer.place_market(market.number, market.matcher, market.max_orders)
         return sequencer
 
     def _publisher(self, segments: Segments) -> Publisher:
@@ -254,6 +262,42 @@ class Plan:
                     market.number, market.max_orders, market.max_specials or None
                 )
         return matcher
+
+
+def prepare(agent: Agent, market: PlanMarket, segments: Segments) -> Memory:
+    """The memory that an agent needs for one more market: mapped here, by any thread, which may
+    take a while. Raises BadArgument, MemoryError, SegmentError.
+    """
+    if isinstance(agent, Publisher):
+        return DepthTable(segments(f"depth-{market.number}"))
+    if isinstance(agent, MatcherAgent) and agent.name == f"matcher-{market.matcher}":
+        return PreparedMarket(market.number, market.max_orders, market.max_specials or None)
+    return None
+
+
+def place(agent: Agent, market: PlanMarket, memory: Memory) -> None:
+    """Make a market known to an agent, between two of its rounds. Raises BadArgument."""
+    if isinstance(agent, Sequencer):
+        agent.place_market(market.number, market.matcher, market.max_orders)
+    elif isinstance(memory, DepthTable):
+        assert isinstance(agent, Publisher)
+        agent.place_market(market.number, market.matcher, memory)
+    elif memory is not None:
+        assert isinstance(agent, MatcherAgent)
+        agent.place_market(memory)
+
+
+def take(agent: Agent, number: int) -> Memory:
+    """Make an agent forget a market that was removed, or not added, between two of its rounds.
+
+    The memory is given back when the answer is let go of. Raises BadArgument while the agent is not
+    past the removal.
+    """
+    if isinstance(agent, Sequencer):
+        agent.take_market(number)
+        return None
+    assert isinstance(agent, Publisher | MatcherAgent)
+    return agent.take_market(number)
 
 
 def _kind(agent: str) -> str:

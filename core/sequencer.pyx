@@ -183,7 +183,7 @@ cdef void _take_over_fields(mb_record* record, bint has_terms) noexcept nogil:
     elif record.kind == MB_CANCEL_ORDER or record.kind == MB_AMEND_ORDER:
         record.hold = 0
     elif not _moves_money(record) and record.kind < MB_SET_ACCOUNT and record.kind != MB_MASS_CANCEL \
-            and record.kind != MB_COUNTDOWN and record.kind != MB_ORDER_TERMS:
+            and record.kind != MB_COUNTDOWN and record.kind != MB_ORDER_TERMS and record.kind != MB_ADD_MARKET:
         record.reserved = 0
 
 
@@ -210,8 +210,16 @@ cdef void _sequence(sequencer* s, mb_record* record, uint32_t number, uint64_t n
     _decide_record(s, session, record, NULL)
     if record.reject == MB_NONE and record.kind == MB_ATTACH_SESSION and s.slot_table[named.slot].state != SLOT_OPEN:
         record.reject = MB_BAD_DEFINITION
+    if _wants_memory(s, record):
+        record.reject = MB_NOT_PREPARED
     _conclude(s, record, NULL)
     s.filled += 1
+
+
+cdef inline bint _wants_memory(const sequencer* s, const mb_record* record) noexcept nogil:
+    """Is it an ADD_MARKET, not refused, for which too little memory was set aside?"""
+    return record.kind == MB_ADD_MARKET and record.reject == MB_NONE and \
+        s.markets[record.market].prepared < (<const mb_market_record*>record).max_orders
 
 
 cdef void _sequence_pair(sequencer* s, mb_terms_record* terms, mb_record* order, uint32_t number,
@@ -549,14 +557,38 @@ cdef class Sequencer(Agent):
         ledger_destroy(&s.books)
         orders_free(&s.orders)
 
-    def place_market(self, uint32_t market, uint32_t matcher):
-        """Say which matcher (from 0) handles a market; before the market is added."""
+    def place_market(self, uint32_t market, uint32_t matcher, uint32_t max_orders):
+        """Say which matcher (from 0) has set memory aside for a market, and for how many open orders.
+
+        An ADD_MARKET without is refused; one that is replayed has to wait. Raises BadArgument, also if all markets
+        together have more orders than there is room for.
+        """
+        cdef market_state* place
         if market == 0 or market > self.state.max_markets or matcher >= self.state.event_rings:
             raise BadArgument(
                 f"no such place: market={market}, maximum={self.state.max_markets}, "
                 f"matcher={matcher}, matchers={self.state.event_rings}"
             )
-        self.state.markets[market].source = <uint8_t>matcher
+        place = &self.state.markets[market]
+        if place.prepared:
+            raise BadArgument(f"this market is placed already: market={market}")
+        if max_orders > self.state.orders.capacity - self.state.prepared_orders:
+            raise BadArgument(
+                f"no room for so many open orders: max_orders={max_orders}, "
+                f"free={self.state.orders.capacity - self.state.prepared_orders}, limit={self.state.orders.capacity}"
+            )
+        place.source = <uint8_t>matcher
+        place.prepared = max_orders
+        self.state.prepared_orders += max_orders
+
+    def take_market(self, uint32_t market):
+        """The memory of a market that was not added is used otherwise. Raises BadArgument while the market is open."""
+        if market == 0 or market > self.state.max_markets:
+            return
+        if self.state.markets[market].exists:
+            raise BadArgument(f"this market is open: market={market}")
+        self.state.prepared_orders -= self.state.markets[market].prepared
+        self.state.markets[market].prepared = 0
 
     # -- sessions' memory
 
@@ -593,8 +625,8 @@ cdef class Sequencer(Agent):
         """Publish journaled records again, as far as the log ring and the matchers' events allow now.
 
         records: LOG_RECORD array that goes on where the log ends. Returns how many were published; call again
-        with the rest after the other agents have polled. Raises JournalError where the journal and this engine
-        disagree about a decision.
+        with the rest after the other agents have polled. Stops before a market is added that no memory was set aside
+        for; wanted_market says which. Raises JournalError where the journal and this engine disagree about a decision.
         """
         if records.dtype != LOG_RECORD:
             raise BadArgument(f"records must have dtype LOG_RECORD: dtype={records.dtype}")
@@ -606,6 +638,7 @@ cdef class Sequencer(Agent):
         cdef const mb_record* given
         cdef mb_record* record
         cdef int wrong = 0
+        s.wanted = 0
         with nogil:
             while done < count:
                 given = <const mb_record*>&view[done * sizeof(mb_record)]
@@ -613,6 +646,9 @@ cdef class Sequencer(Agent):
                     wrong = NOT_NEXT
                     break
                 if _room(s) < 2 or not _settled_to(s, given):
+                    break
+                if _wants_memory(s, given):
+                    s.wanted = given.market
                     break
                 record = <mb_record*>mb_producer_slot(&s.log, s.filled)
                 mb_copy_record(record, given)
@@ -632,6 +668,11 @@ cdef class Sequencer(Agent):
             )
         self.replayed = s.log.position
         return done
+
+    @property
+    def wanted_market(self):
+        """The market that the next record of the journal adds and that waits for its memory (place_market()); 0: none."""
+        return self.state.wanted
 
     def settle(self):
         """Settle the events that are there (recovery, when no command comes); returns how many steps it did."""
@@ -775,6 +816,34 @@ cdef class Sequencer(Agent):
         """Deposits less withdrawals of an asset, in units."""
         return self.state.books.supply[asset] if asset <= self.state.books.max_assets else 0
 
+    def assets(self):
+        """[(asset, scale, supply)] of all that there are, by asset."""
+        return [(asset, self.state.books.asset_scales[asset] - 1, self.state.books.supply[asset])
+                for asset in range(1, self.state.books.max_assets + 1) if self.state.books.asset_scales[asset]]
+
+    def markets(self):
+        """What holds of each market now, as far as settled: a dict each, by number. Prices in ticks, 0: none."""
+        cdef uint32_t number
+        cdef const market_state* market
+        out = []
+        for number in range(1, self.state.max_markets + 1):
+            market = &self.state.markets[number]
+            if market.exists:
+                out.append({
+                    "market": number,
+                    "state": market.definition.state,
+                    "min_notional": market.definition.min_notional,
+                    "last_price_ticks": market.last_price,
+                    "band_up_bips": market.definition.band_up_bips,
+                    "band_down_bips": market.definition.band_down_bips,
+                    "protection_bips": market.definition.protection_bips,
+                    "account_orders": market.definition.account_orders,
+                    "live_orders": market.live_orders,
+                    "max_orders": market.definition.max_orders,
+                    "own_fees": bool(market.own_fees),
+                })
+        return out
+
     def open_orders(self, uint32_t account=0, uint32_t market=0):
         """The live orders as far as settled, oldest first: OPEN_ORDER array. 0: of all accounts, or of all markets."""
         cdef sequencer* s = &self.state
@@ -866,8 +935,9 @@ cdef int _replay_one(sequencer* s, mb_record* record) noexcept nogil:
         mb_copy_record(&copy, record)
         _undo_stamps(&copy)
         _decide_record(s, &s.sessions[record.session], &copy, terms)
-        # An attachment can also be refused because its memory is not there, which no log can say.
-        if not (record.kind == MB_ATTACH_SESSION and record.reject == MB_BAD_DEFINITION):
+        # Some are also refused because their memory is not there, which no log can say.
+        if not (record.kind == MB_ATTACH_SESSION and record.reject == MB_BAD_DEFINITION) and not (
+                record.kind == MB_ADD_MARKET and record.reject == MB_NOT_PREPARED):
             if copy.reject != record.reject:
                 return OTHER + copy.reject
             if memcmp(&copy, record, sizeof(mb_record)):

@@ -121,7 +121,8 @@ RULES_RECORD = np.dtype(
 
 MARKET_RECORD = np.dtype(
     [
-        *_PREFIX,
+        *_PREFIX[:-1],
+        ("specials", "u1"),
         ("lot_units", "<i8"),
         ("notional_units", "<i8"),
         ("max_price_ticks", "<i8"),
@@ -263,6 +264,8 @@ class Kind(IntEnum):
     SET_MARKET = 40
     SET_FEES = 41
     SET_TIER = 42
+    REMOVE_MARKET = 43
+    REMOVE_ASSET = 44
     START = 48
     STOP = 49
     TICK = 50

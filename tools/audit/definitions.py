@@ -8,11 +8,13 @@ from matchbox.shm.records import (
     FEE_ACCOUNT,
     MAX_PRICE_TICKS,
     AccountState,
+    Kind,
     MarketState,
 )
 from matchbox.tools.audit.records import Record, printable
 
 MAX_MARKET_LOTS = 2**62
+MAX_SPECIALS = 28
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,23 @@ class Definitions:
         exact = Fraction(r.tick_mantissa * r.lot_units * 10**quote.scale) / (
             10**r.tick_scale * 10**base.scale
         )
-        return 0 if exact == r.notional_units else Reason.BAD_DEFINITION
+        if exact != r.notional_units:
+            return Reason.BAD_DEFINITION
+        # Of the engine's memory only the log can say whether it was there.
+        return r.reject if r.reject == Reason.NOT_PREPARED else 0
+
+    def check_removal(self, r: Record) -> int:
+        """Of what is in use, the ledger knows; see decide.py."""
+        if r.reserved:
+            return Reason.BAD_FIELD
+        if not printable(r.name, 0):
+            return Reason.BAD_DEFINITION
+        if r.kind == Kind.REMOVE_MARKET:
+            return 0 if r.id in self.markets else Reason.UNKNOWN_MARKET
+        if r.id not in self.assets:
+            return Reason.UNKNOWN_ASSET
+        traded = any(r.id in (market.base, market.quote) for market in self.markets.values())
+        return Reason.ASSET_IN_USE if traded else 0
 
     def _check_number(self, r: Record, number: int, limit: int | None, exists: bool) -> int:
         if limit is None:
@@ -184,5 +202,6 @@ def sound(r: Record) -> bool:
         and r.max_quantity_lots * r.max_orders <= MAX_MARKET_LOTS
         and r.tick_mantissa > 0
         and r.tick_scale <= 18
+        and r.specials <= MAX_SPECIALS
         and printable(r.symbol)
     )
