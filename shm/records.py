@@ -238,6 +238,13 @@ FEE_TIERS = 10
 TIER_BY_VOLUME = 255
 
 
+def special_orders(specials: int, max_orders: int) -> int:
+    """How many orders of a market can be icebergs or wait for a trigger, by what its ADD_MARKET
+    record says.
+    """
+    return min(max_orders, 1 << (specials - 1) if specials else max(64, max_orders // 16))
+
+
 class Kind(IntEnum):
     """What a command or log record is."""
 

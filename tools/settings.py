@@ -247,6 +247,9 @@ SECTIONS: dict[str, dict[str, Key]] = {
         "max_markets": Key(_whole(1, 65535), 1024),
         "max_balances": Key(_whole(1, 1 << 31), default_text="4 times `max_accounts`, and 1024"),
         "max_references": Key(_whole(1, 1 << 27), 65536),
+        "max_orders": Key(
+            _whole(1, 1 << 30), default_text="as many as all markets can have, and 65536"
+        ),
     },
     "rings": {
         "log": Key(_slots(1024, 1 << 26), 1 << 18),
