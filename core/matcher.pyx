@@ -37,7 +37,7 @@ from matchbox.core.fees cimport mb_amount
 from matchbox.core.instrument cimport instrument_check, instrument_check_rules
 from matchbox.core.markets cimport (
     PreparedMarket, market as market_state, market_apply_rules, market_close, market_depth, market_find, market_known,
-    market_make, market_memory, market_numbers, market_open, market_orders, market_place, market_take, market_waiting,
+    market_memory, market_numbers, market_open, market_orders, market_place, market_take, market_waiting,
     markets_create, markets_destroy, markets_hash, markets_validate,
 )
 from matchbox.core.price_index cimport ASK, BID, price_of

@@ -671,7 +671,7 @@ cdef class Sequencer(Agent):
 
     @property
     def wanted_market(self):
-        """The market that the next record of the journal adds and that waits for its memory (place_market()); 0: none."""
+        """The market that the next record of the journal adds, and that waits for its memory; 0: none."""
         return self.state.wanted
 
     def settle(self):

@@ -105,7 +105,7 @@ class Catalog:
             self.removals[number].append(sequence)
 
     def listed(self, record: Any) -> Listed:
-        """A market by its record (MARKET_RECORD); assets that are gone have their number as name."""
+        """A market by its record (MARKET_RECORD); an asset that is gone is called by its number."""
         base, quote = (int(record[side]) for side in ("base_asset", "quote_asset"))
         return Listed(
             record,

@@ -32,7 +32,6 @@ from matchbox.shm.segment import SegmentName
 from matchbox.tools.catalog import (
     ADDITIONS,
     DEFINITIONS,
-    REMOVALS,
     Catalog,
     Listed,
     identity,
@@ -65,12 +64,12 @@ class Listing:
     say: Callable[[str], None]
     hosts: list[Process] = field(default_factory=list)
     operator: Operator | None = None
-    placed: set[int] = field(default_factory=set)
+    placed: dict[int, PlanMarket] = field(default_factory=dict)
     _matchers: dict[int, int] = field(default_factory=dict)  # of every number of this run
 
     def __post_init__(self) -> None:
         for market in self.plan.markets:
-            self.placed.add(market.number)
+            self.placed[market.number] = market
             self._matchers[market.number] = market.matcher
 
     # ---- records
@@ -171,6 +170,7 @@ class Listing:
             listed.max_orders,
             listed.max_specials,
         )
+        self._check_orders(market)
         part = f"depth-{market.number}"
         size = depth_bytes(market.max_orders)
         segment.check_room(
@@ -189,8 +189,17 @@ class Listing:
         except MatchboxError:
             self._undo(market.number)
             raise
-        self.placed.add(market.number)
+        self.placed[market.number] = market
         self._matchers[market.number] = market.matcher
+
+    def _check_orders(self, market: PlanMarket) -> None:
+        """Is there room for its orders in the tables of all open ones, which do not grow?"""
+        free = self.plan.max_orders - sum(other.max_orders for other in self.placed.values())
+        if market.max_orders > free:
+            raise MatchboxError(
+                f"no room for so many open orders: max_orders={market.max_orders}, free={free}; "
+                "a higher limits.max_orders counts from the next start on"
+            )
 
     def _format(self, listed: Listed) -> None:
         format_depth(
@@ -261,11 +270,11 @@ class Listing:
             host.channel.ask("take_market", number=number)
         segment.unlink(SegmentName(self.plan.instance, self.plan.epoch, part))
         self.segments.pop(part, None)
-        self.placed.discard(number)
+        self.placed.pop(number, None)
 
     def closed(self) -> list[int]:
         """The markets that have memory and were removed, as far as the publisher is."""
-        return [n for n in self.placed if Book(self.segments[f"depth-{n}"], None).removed]
+        return [n for n in [*self.placed] if Book(self.segments[f"depth-{n}"], None).removed]
 
     def sweep(self) -> None:
         """Give back the memory of markets that the records of others have removed."""

@@ -189,8 +189,8 @@ def show_markets(exchange: str, *, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    columns = ("number", "symbol", "state", "tick_size", "lot_size", "bid", "ask", "last", "trades")
-    columns += ("min_notional", "bands", "protection", "account_orders", "orders")
+    seen = ("number", "symbol", "state", "tick_size", "lot_size", "bid", "ask", "last", "trades")
+    columns = (*seen, "min_notional", "bands", "protection", "account_orders", "orders")
     cells = [["-" if row[name] is None else row[name] for name in columns] for row in rows]
     heads = tuple(column.replace("_", " ") for column in columns)
     show_table(heads, cells, left=3)
@@ -198,7 +198,7 @@ def show_markets(exchange: str, *, as_json: bool) -> None:
 
 def _market(connection: Connection, market: Market, rules: dict[str, Any]) -> dict[str, Any]:
     """What there is to say of a market; bands and protection in bips."""
-    top = connection.book(market).top()
+    top = connection.book(market.number).top()
     best = [f"{market.price(side[0][0]):f}" if len(side) else None for side in (top.bids, top.asks)]
     up, down = rules["band_up_bips"], rules["band_down_bips"]
     last, quote = rules["last_price_ticks"], connection.asset(market.quote_asset)

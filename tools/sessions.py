@@ -502,6 +502,10 @@ class Doorkeeper:
         record = np.frombuffer(data, LOG_RECORD, 1)[0]
         wanted = int(request["number"])
         number, answer = self.listing.define(record, wanted - 1 if wanted else None)
+        self.listing.say(
+            f"{Kind(int(record['kind'])).name} {number} by user {_user(uid)}: log record "
+            f"{int(answer['sequence']):,}."
+        )
         return reply(account=number, sequence=int(answer["sequence"])), [], b""
 
     def _part(self, part: str) -> SegmentName:

@@ -238,7 +238,9 @@ SECTIONS: dict[str, dict[str, Key]] = {
         "max_specials": Key(
             _whole(1, MAX_ORDERS), default_text="a 16th of `max_orders`, 64 at least"
         ),
-        "matcher": Key(_whole(0, 63), default_text="spread evenly, in the order of the file"),
+        "matcher": Key(
+            _whole(0, 63), default_text="the one with the fewest, in the order of the file"
+        ),
     },
     "limits": {
         "max_sessions": Key(_whole(1, 1024), 64),

@@ -294,8 +294,9 @@ class Supervisor:
         state = self._wait_for_position(done["sequence"], "replay")
         self.listing.end_replay()
         if done["records"]:
+            seconds = time.monotonic() - began
             self.say(
-                f"Replayed the journal: {done['records']:,} records in {time.monotonic() - began:.2f} s, "
+                f"Replayed the journal: {done['records']:,} records in {seconds:.2f} s, "
                 f"up to sequence {done['sequence']:,}; state hash {combined_hash(state):016x}."
             )
 
@@ -327,9 +328,8 @@ class Supervisor:
                 self.listing.place(record)
         for record, answer in zip(definitions, self._operator.run(definitions), strict=True):
             if answer["reason"]:
-                raise MatchboxError(
-                    f"{title(identity(record), record)} was refused: {describe(int(answer['reason']))}"
-                )
+                what, why = title(identity(record), record), describe(int(answer["reason"]))
+                raise MatchboxError(f"{what} was refused: {why}")
         deposits = self.config.deposit_records()
         new = [bytes(r) not in self._deposited for r in deposits.view(MONEY_RECORD)["reference"]]
         for answer in self._operator.run(deposits[np.array(new, bool)]):
