@@ -27,6 +27,7 @@ from matchbox.core.publisher import Publisher
 from matchbox.core.sequencer import Sequencer
 from matchbox.shm.board import BOARD_BYTES
 from matchbox.shm.depth import depth_bytes
+from matchbox.shm.records import special_orders
 from matchbox.shm.ring import Ring, ring_bytes
 
 # The supervisor's own session. Its memory is made known after the replay: what is replayed is for
@@ -55,7 +56,8 @@ Shape = Literal["session", "gated", "lossy"]
 class PlanMarket:
     """A market, the matcher (from 0) that carries it, and how many orders can be open in it.
 
-    max_specials: how many of those can be icebergs or wait for a trigger; 0: as the matcher has it.
+    max_specials: how many of those can be icebergs or wait for a trigger; 0: as many as there are
+    if its record does not say. Both must be as in the market's ADD_MARKET record.
     """
 
     number: int
@@ -226,7 +228,7 @@ class Plan:
             seed=self.seed,
         )
         for market in self.markets:
-            sequencer.place_market(market.number, market.matcher, market.max_orders)
+            place(sequencer, market, None)
         return sequencer
 
     def _publisher(self, segments: Segments) -> Publisher:
@@ -278,7 +280,8 @@ def prepare(agent: Agent, market: PlanMarket, segments: Segments) -> Memory:
 def place(agent: Agent, market: PlanMarket, memory: Memory) -> None:
     """Make a market known to an agent, between two of its rounds. Raises BadArgument."""
     if isinstance(agent, Sequencer):
-        agent.place_market(market.number, market.matcher, market.max_orders)
+        specials = market.max_specials or special_orders(0, market.max_orders)
+        agent.place_market(market.number, market.matcher, market.max_orders, specials)
     elif isinstance(memory, DepthTable):
         assert isinstance(agent, Publisher)
         agent.place_market(market.number, market.matcher, memory)

@@ -31,6 +31,7 @@ from matchbox.core.bits cimport mb_clear_record, mb_copy_record
 from matchbox.core.changes cimport apply_record, balance_events, next_in_line
 from matchbox.core.decisions cimport decide, decide_attach
 from matchbox.core.index cimport index_mix
+from matchbox.core.instrument cimport instrument_specials
 from matchbox.core.ledger cimport (
     balance, ledger_account, ledger_check, ledger_create, ledger_destroy, ledger_find, ledger_hash,
 )
@@ -217,9 +218,11 @@ cdef void _sequence(sequencer* s, mb_record* record, uint32_t number, uint64_t n
 
 
 cdef inline bint _wants_memory(const sequencer* s, const mb_record* record) noexcept nogil:
-    """Is it an ADD_MARKET, not refused, for which too little memory was set aside?"""
-    return record.kind == MB_ADD_MARKET and record.reject == MB_NONE and \
-        s.markets[record.market].prepared < (<const mb_market_record*>record).max_orders
+    """Is it an ADD_MARKET, not refused, for which other memory was set aside, or none?"""
+    cdef const mb_market_record* market = <const mb_market_record*>record
+    return record.kind == MB_ADD_MARKET and record.reject == MB_NONE and (
+        s.markets[record.market].prepared != market.max_orders
+        or s.markets[record.market].prepared_specials != instrument_specials(market))
 
 
 cdef void _sequence_pair(sequencer* s, mb_terms_record* terms, mb_record* order, uint32_t number,
@@ -557,8 +560,8 @@ cdef class Sequencer(Agent):
         ledger_destroy(&s.books)
         orders_free(&s.orders)
 
-    def place_market(self, uint32_t market, uint32_t matcher, uint32_t max_orders):
-        """Say which matcher (from 0) has set memory aside for a market, and for how many open orders.
+    def place_market(self, uint32_t market, uint32_t matcher, uint32_t max_orders, uint32_t max_specials):
+        """Say which matcher (from 0) has set memory aside for a market, and for how many open and special orders.
 
         An ADD_MARKET without is refused; one that is replayed has to wait. Raises BadArgument, also if all markets
         together have more orders than there is room for.
@@ -578,7 +581,7 @@ cdef class Sequencer(Agent):
                 f"free={self.state.orders.capacity - self.state.prepared_orders}, limit={self.state.orders.capacity}"
             )
         place.source = <uint8_t>matcher
-        place.prepared = max_orders
+        place.prepared, place.prepared_specials = max_orders, max_specials
         self.state.prepared_orders += max_orders
 
     def take_market(self, uint32_t market):

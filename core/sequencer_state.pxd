@@ -66,6 +66,7 @@ ctypedef struct market_state:
     uint64_t reference_sequence     # SET_MARKET that gave a reference price: trades of records before it are older
     uint32_t live_orders
     uint32_t prepared       # not of the log: open orders that memory was set aside for, 0 = none
+    uint32_t prepared_specials  # likewise: of those, icebergs and orders that wait
     uint32_t fee_base       # balances of the fee account
     uint32_t fee_quote
     uint8_t exists

@@ -25,6 +25,7 @@ from matchbox.shm.records import (
     NAMED_RECORD,
     REPORT,
     Kind,
+    special_orders,
 )
 from matchbox.shm.ring import Reader, Ring, ring_bytes
 from matchbox.shm.session import Session
@@ -97,13 +98,16 @@ def deposits(amount: int = 2**58) -> NDArray[Any]:
 
 
 def _market(market: PlanMarket) -> Any:
-    return market_record(
+    """As many special orders as orders."""
+    record = market_record(
         market.number,
         symbol=f"M{market.number}/USD",
         max_orders=market.max_orders,
         lot_units=10**8,
         notional_units=10**8,
     )
+    record["specials"] = (market.max_specials - 1).bit_length() + 1
+    return record
 
 
 class Connection:
@@ -198,7 +202,7 @@ class Exchange:
         """Which matcher carries a market, as in plan()."""
         return (market - 1) % self.plan.matchers
 
-    def give_memory(self, record: Any, max_specials: int = 0) -> None:
+    def give_memory(self, record: Any) -> None:
         """Set memory aside for the market that an ADD_MARKET record is to add; not for one that is
         there. Raises BadArgument where it cannot be.
         """
@@ -208,7 +212,8 @@ class Exchange:
         format_depth(
             self.segment(f"depth-{number}"), record, ("BTC", 8), ("USD", 8), levels=most, epoch=1
         )
-        market = PlanMarket(number, self.matcher_of(number), most, max_specials or most)
+        specials = special_orders(int(record["specials"]), most)
+        market = PlanMarket(number, self.matcher_of(number), most, specials)
         memory = [prepare(agent, market, self.segment) for agent in self.agents.values()]
         for agent, given in zip(self.agents.values(), memory, strict=True):
             place(agent, market, given)

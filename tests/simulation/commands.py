@@ -553,15 +553,16 @@ def define(c: Choice, w: World, session: str) -> NDArray[Any]:
 
 def add_market(c: Choice, w: World, session: str) -> NDArray[Any]:
     """One that comes and goes, mostly."""
-    number = weighted(c, {4: 8, 1: 1, 2: 1, 3: 1})
+    number = weighted(c, {4: 6, 1: 1, 2: 1, 3: 1})
     values = MARKETS[number] | (pick(c, LATER) if number == 4 else {})
-    record = market_record(number, max_orders=MAX_ORDERS, **values)
-    return np.asarray([record]).view(COMMAND)
+    records = np.asarray([market_record(number, max_orders=MAX_ORDERS, **values)])
+    records["specials"] = weighted(c, {0: 4, 3: 3, 29: 1})
+    return records.view(COMMAND)
 
 
 def remove_market(c: Choice, w: World, session: str) -> NDArray[Any]:
     """With a kill switch before it, now and then, which ends its orders and so lets it go soon."""
-    number = weighted(c, {4: 24, 1: 1, 2: 1, 3: 1, 9: 1})
+    number = weighted(c, {4: 60, 1: 1, 2: 1, 3: 1, 9: 1})
     rows = [array(NAMED_RECORD, kind=Kind.REMOVE_MARKET, id=number, name=b"gone").view(COMMAND)]
     if chance(c, 60):
         rows.insert(0, rules(Kind.SET_MARKET, market=number, rules=int(Rule.CANCEL)))

@@ -168,16 +168,24 @@ class World:
     def submit(self, name: str, commands: NDArray[Any]) -> None:
         """Send commands, all next to each other; nothing happens if the session has ended.
 
-        Markets get their memory before, unless one of that number is there or hardly gone.
+        Markets get their memory before, unless one of that number is there or hardly gone, or
+        another definition may be on its way, which has it.
         """
         if name in self.sessions:
             for record in commands[commands["kind"] == Kind.ADD_MARKET].view(MARKET_RECORD):
-                with contextlib.suppress(BadArgument):
-                    self.exchange.give_memory(record)
+                if self._all_taken(name):
+                    with contextlib.suppress(BadArgument):
+                        self.exchange.give_memory(record)
             try:
                 self.sessions[name].submit(commands)
             except Detached:
                 del self.sessions[name]
+
+    def _all_taken(self, name: str) -> bool:
+        """Has all that this session sent been sequenced?"""
+        session = self.sessions[name]
+        state = self.exchange.sequencer.sessions()[session.number - 1]
+        return bool(state["position"] == session.sent)
 
     def poll(self, agent: int) -> int:
         """Let one agent do something."""

@@ -155,6 +155,10 @@ class Book:
         """(price, what is shown), best first."""
         return [(price, self.level(side, price)) for price in self.prices(side)]
 
+    def _specials(self) -> int:
+        """Icebergs, and orders that wait."""
+        return len(self.waiting.orders) + sum(1 for order in self.resting.values() if order.display)
+
     def _band(self) -> tuple[int, int | None]:
         low = below(self.last, self.band_down) if self.last and self.band_down else 0
         return low, above(self.last, self.band_up) if self.last and self.band_up else None
@@ -183,6 +187,9 @@ class Book:
     # ---- what commands do: a reject code, or 0
 
     def _new(self, order: Order, flags: int) -> int:
+        special = has_trigger(order.order_type) or order.display
+        if special and self._specials() >= self.market.max_specials:
+            return Reason.TOO_MANY_ORDERS
         if order.price and self._outside(order.price):
             return Reason.PRICE_BAND
         if has_trigger(order.order_type):

@@ -60,6 +60,7 @@ class Market:
     price_step: int
     quantity_step: int
     max_orders: int
+    max_specials: int
     state: int = MarketState.OPEN
     min_notional: int = 0
     protection: int = 1000
@@ -169,6 +170,7 @@ class Definitions:
             price_step=r.price_step_ticks,
             quantity_step=r.quantity_step_lots,
             max_orders=r.max_orders,
+            max_specials=special_orders(r.specials, r.max_orders),
         )
         self.markets[r.market] = market
         return market
@@ -183,6 +185,11 @@ class Definitions:
         session.account, session.capabilities = r.account, r.capabilities
         session.user, session.cancel_on_detach = r.user, bool(r.cancel_on_detach)
         session.attached = True
+
+
+def special_orders(specials: int, max_orders: int) -> int:
+    """How many orders can be icebergs or wait for a trigger."""
+    return min(max_orders, 2 ** (specials - 1) if specials else max(64, max_orders // 16))
 
 
 def sound(r: Record) -> bool:
