@@ -3,7 +3,7 @@ orders (mass cancels, kill switches, expiries, the end of a session) is put in l
 """
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 from matchbox.core.bits cimport mb_clear_record, mb_unlikely
 from matchbox.core.instrument cimport instrument_apply_rules, instrument_from_record
 from matchbox.core.ledger cimport (
@@ -174,6 +174,13 @@ cdef void _define_market(sequencer* s, const mb_market_record* record) noexcept 
     market.exists = 1
 
 
+cdef void _remove_market(sequencer* s, uint32_t number) noexcept nogil:
+    """Its rules, fees and prices go with it, and so does the memory that was set aside."""
+    cdef market_state* market = &s.markets[number]
+    s.prepared_orders -= market.prepared
+    memset(market, 0, sizeof(market_state))
+
+
 cdef void _define_account(sequencer* s, const mb_named_record* record) noexcept nogil:
     cdef account_state* account = &s.books.accounts[record.account]
     account.state = MB_ACTIVE
@@ -209,6 +216,10 @@ cdef void apply_record(sequencer* s, const mb_record* record, const mb_terms_rec
         _define_account(s, named)
     elif record.kind == MB_ADD_MARKET:
         _define_market(s, <const mb_market_record*>record)
+    elif record.kind == MB_REMOVE_MARKET:
+        _remove_market(s, named.id)
+    elif record.kind == MB_REMOVE_ASSET:
+        s.books.asset_scales[named.id] = 0
     elif record.kind == MB_ATTACH_SESSION:
         _attach(s, named)
     elif record.kind == MB_DETACH_SESSION:

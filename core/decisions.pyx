@@ -523,6 +523,30 @@ cdef uint16_t _decide_definition(sequencer* s, mb_record* record) noexcept nogil
     return MB_NONE
 
 
+cdef uint16_t _decide_removal(const sequencer* s, const mb_named_record* named) noexcept nogil:
+    """REMOVE_MARKET, REMOVE_ASSET: nothing may be left that needs it. With no live order of a market, all of its trades
+    are settled; what can still be under way are refusals, which change nothing.
+    """
+    cdef uint32_t market
+    if named.reserved:
+        return MB_BAD_FIELD
+    if not _printable(named.name, MB_NAME_BYTES, 0):
+        return MB_BAD_DEFINITION
+    if named.kind == MB_REMOVE_MARKET:
+        if market_of(s, named.id) == NULL:
+            return MB_UNKNOWN_MARKET
+        return MB_MARKET_IN_USE if s.markets[named.id].live_orders else MB_NONE
+    if named.id == 0 or named.id > s.books.max_assets or not s.books.asset_scales[named.id]:
+        return MB_UNKNOWN_ASSET
+    if s.books.supply[named.id] or s.books.volume_asset == named.id:
+        return MB_ASSET_IN_USE
+    for market in range(1, s.max_markets + 1):
+        if s.markets[market].exists and (s.markets[market].definition.base_asset == named.id
+                                         or s.markets[market].definition.quote_asset == named.id):
+            return MB_ASSET_IN_USE
+    return MB_NONE
+
+
 cdef uint32_t _session_named(const sequencer* s, const char* name) noexcept nogil:
     """The number of the session with this name, or 0."""
     cdef uint32_t number
@@ -563,6 +587,8 @@ cdef uint16_t _decide_operation(sequencer* s, const session_state* session, mb_r
         return MB_NONE
     if MB_SET_ACCOUNT <= record.kind <= MB_SET_TIER:
         return _decide_rules(s, session, <mb_rules_record*>record)
+    if record.kind == MB_REMOVE_MARKET or record.kind == MB_REMOVE_ASSET:
+        return _decide_removal(s, named)
     return _decide_definition(s, record)
 
 
@@ -608,7 +634,7 @@ cdef uint16_t decide(sequencer* s, const session_state* session, mb_record* reco
     if MB_TRANSFER <= record.kind <= MB_CANCEL_WITHDRAWAL or record.kind == MB_DEPOSIT \
             or record.kind == MB_SETTLE_WITHDRAWAL:
         return _decide_money_record(s, session, <mb_money_record*>record)
-    if MB_ADD_ASSET <= record.kind <= MB_SET_TIER:
+    if MB_ADD_ASSET <= record.kind <= MB_REMOVE_ASSET:
         return _decide_operation(s, session, record)
     record.kind = MB_INVALID
     return MB_UNKNOWN_KIND

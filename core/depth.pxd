@@ -15,6 +15,7 @@ ctypedef struct depth_writer:
     mb_depth* table
     price_index index
     uint64_t update         # number of the last change
+    bint open               # its market is there: between ADD_MARKET and REMOVE_MARKET
 
 
 cdef class DepthTable:
@@ -30,6 +31,9 @@ cdef bint depth_show(depth_writer* depth, uint8_t side, int64_t price, int64_t q
                      uint64_t timestamp_ns) noexcept nogil
 # A trade took place.
 cdef void depth_trade(depth_writer* depth, int64_t price, uint64_t trade_id) noexcept nogil
+# The market was added, or removed: readers find the table closed from then on, for ever. NULL: nobody looks.
+cdef void depth_open(depth_writer* depth) noexcept nogil
+cdef void depth_close(depth_writer* depth) noexcept nogil
 # Best prices and their quantities, 0 where a side is empty.
 cdef void depth_best(const depth_writer* depth, int64_t* bid, int64_t* bid_quantity, int64_t* ask,
                      int64_t* ask_quantity) noexcept nogil

@@ -9,7 +9,7 @@ from matchbox.core.price_index cimport (
 )
 from matchbox.shm.depth cimport *
 from matchbox.shm.records cimport MB_BUY
-from matchbox.shm.ring cimport mb_load_relaxed, mb_store_relaxed
+from matchbox.shm.ring cimport MB_RING_CLOSED, mb_load_relaxed, mb_store_relaxed, mb_store_release32
 
 from matchbox.shm.errors import SegmentError
 
@@ -96,6 +96,19 @@ cdef void depth_trade(depth_writer* depth, int64_t price, uint64_t trade_id) noe
     mb_store_relaxed(&table.top.trades, trade_id)
     mb_store_relaxed(<uint64_t*>&table.top.last_price_ticks, <uint64_t>price)
     mb_depth_end(table)
+
+
+cdef void depth_open(depth_writer* depth) noexcept nogil:
+    if depth != NULL:
+        depth.open = True
+
+
+cdef void depth_close(depth_writer* depth) noexcept nogil:
+    if depth == NULL:
+        return
+    depth.open = False
+    # Nothing is written to the table any more, so whoever sees it open has seen all of its market.
+    mb_store_release32(&depth.table.state, MB_RING_CLOSED)
 
 
 cdef void depth_best(const depth_writer* depth, int64_t* bid, int64_t* bid_quantity, int64_t* ask,

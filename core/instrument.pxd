@@ -40,6 +40,9 @@ cdef uint16_t instrument_check(const mb_market_record* record) noexcept nogil
 cdef uint16_t instrument_check_scales(const mb_market_record* record, uint8_t base_scale,
                                       uint8_t quote_scale) noexcept nogil
 
+# How many of its orders can be icebergs or wait for a trigger, of a record that instrument_check() has passed.
+cdef uint32_t instrument_specials(const mb_market_record* record) noexcept nogil
+
 # Fill in `out` from a record that instrument_check() has passed.
 cdef void instrument_from_record(instrument* out, const mb_market_record* record) noexcept nogil
 

@@ -1,6 +1,6 @@
 """A market's trading parameters: checking, and making, its definition. The struct is in instrument.pxd."""
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from matchbox.core.price_index cimport PRICE_INDEX_MAX_LEVELS
 from matchbox.shm.records cimport (
@@ -13,6 +13,10 @@ import numpy as np
 
 from matchbox.shm.errors import BadArgument
 from matchbox.shm.records import MARKET_RECORD, Kind
+
+
+cdef enum:
+    MAX_SPECIALS = 28       # 2^27 orders: more than any market can have
 
 
 cdef extern from * nogil:
@@ -41,7 +45,7 @@ cdef uint16_t instrument_check(const mb_market_record* record) noexcept nogil:
     # No level's total can overflow then, nor the sum over all levels.
     if record.max_quantity_lots > MB_MAX_MARKET_LOTS // <int64_t>record.max_orders:
         return MB_BAD_DEFINITION
-    if record.tick_mantissa == 0 or record.tick_scale > 18:
+    if record.tick_mantissa == 0 or record.tick_scale > 18 or record.specials > MAX_SPECIALS:
         return MB_BAD_DEFINITION
     return MB_NONE
 
@@ -64,6 +68,13 @@ cdef uint16_t instrument_check_scales(const mb_market_record* record, uint8_t ba
             return MB_BAD_DEFINITION
         right //= 10
     return MB_NONE if left == right else MB_BAD_DEFINITION
+
+
+cdef uint32_t instrument_specials(const mb_market_record* record) noexcept nogil:
+    cdef uint32_t most = max(64, record.max_orders // 16)
+    if record.specials:
+        most = <uint32_t>1 << (record.specials - 1)
+    return min(most, record.max_orders)
 
 
 cdef void instrument_from_record(instrument* out, const mb_market_record* record) noexcept nogil:

@@ -1,6 +1,6 @@
 """The ledger's memory, tiers, references, hash and check. Layout, invariants and the order path are in ledger.pxd."""
 
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp, memcpy, memset
 from matchbox.core.arena cimport arena_map, arena_unmap
 from matchbox.core.bits cimport mb_add
 from matchbox.core.index cimport (
@@ -151,6 +151,8 @@ cdef void ledger_add_volume(ledger* l, uint32_t account, int64_t value, uint64_t
         # There is a row for each account.
         l.volume_count += 1
         state.volume = l.volume_count
+        # Another account may have had it, before volumes were counted in another asset.
+        memset(&l.volumes[state.volume], 0, sizeof(volume_row))
         l.volumes[state.volume].day = day
     row = &l.volumes[state.volume]
     if row.day != day:

@@ -167,6 +167,8 @@ cdef class Loop:
                             self._sleep()
                             quiet = 0
             self._serve()
+            # What was called may have published: a replay does.
+            self._wake_peers()
             stopping = self._stopping
 
     cdef int64_t _round(self) noexcept nogil:

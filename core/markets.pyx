@@ -31,13 +31,11 @@ WAITING = np.dtype([
 ])
 
 
-cdef market* market_prepare(market_table* m, uint32_t number, uint32_t max_orders, max_specials) except NULL:
+cdef market* market_make(uint32_t number, uint32_t max_orders, max_specials) except NULL:
     cdef market* place
     cdef uint32_t specials = min(max_orders, max(64, max_orders // 16)) if max_specials is None else max_specials
-    if number == 0 or market_find(m, number) != NULL:
-        raise BadArgument(f"no new market can have this number: market={number}")
-    if 4 * (m.count + 1) > m.table_mask + 1:
-        _grow(m)
+    if number == 0:
+        raise BadArgument(f"no market can have this number: market={number}")
     place = <market*>calloc(1, sizeof(market))
     if place == NULL:
         raise MemoryError
@@ -45,47 +43,80 @@ cdef market* market_prepare(market_table* m, uint32_t number, uint32_t max_order
         book_create(&place.orders, max_orders, specials)
         triggers_create(&place.waiting, specials)
     except BaseException:
-        _free(place)
+        market_free(place)
         raise
     place.number = number
-    m.markets[m.count] = place
-    _enter(m, place)
-    m.count += 1
     return place
 
 
-cdef void _free(market* place) noexcept:
+cdef void market_free(market* place) noexcept:
     book_destroy(&place.orders)
     triggers_destroy(&place.waiting)
     free(place)
 
 
-cdef void _enter(market_table* m, market* place) noexcept nogil:
-    cdef uint32_t at = place.number * <uint32_t>2654435769 & m.table_mask
-    while m.table[at].number:
+cdef market_entry* _entry(const market_table* m, uint32_t number) noexcept nogil:
+    """The entry of a number, or the empty one that it belongs to."""
+    cdef uint32_t at = number * <uint32_t>2654435769 & m.table_mask
+    while m.table[at].number and m.table[at].number != number:
         at = (at + 1) & m.table_mask
-    m.table[at].number = place.number
-    m.table[at].place = place
+    return &m.table[at]
+
+
+cdef int market_place(market_table* m, market* place) except -1:
+    cdef market_entry* entry = _entry(m, place.number)
+    if entry.place != NULL:
+        raise BadArgument(f"a market with this number is there: market={place.number}")
+    if entry.number == 0:
+        if 4 * (m.entries + 1) > m.table_mask + 1:
+            _grow(m)
+            entry = _entry(m, place.number)
+        entry.number = place.number
+        m.entries += 1
+    entry.place = place
+    place.orders.trades = entry.trades
+    m.markets[m.count] = place
+    m.count += 1
+    return 0
+
+
+cdef market* market_take(market_table* m, uint32_t number) except? NULL:
+    cdef market_entry* entry = _entry(m, number)
+    cdef market* place = entry.place
+    cdef uint32_t i
+    if place == NULL:
+        return NULL
+    if place.open:
+        raise BadArgument(f"this market is open: market={number}")
+    entry.place = NULL
+    m.count -= 1
+    for i in range(m.count + 1):
+        if m.markets[i] == place:
+            break
+    for i in range(i, m.count):
+        m.markets[i] = m.markets[i + 1]
+    return place
 
 
 cdef int _grow(market_table* m) except -1:
-    """Room for twice as many markets."""
+    """Room for twice as many numbers."""
     cdef uint32_t size = 2 * (m.table_mask + 1), i
     cdef market** markets = <market**>calloc(size // 4, sizeof(market*))
     cdef market_entry* table = <market_entry*>calloc(size, sizeof(market_entry))
+    cdef market_table old = m[0]
     if markets == NULL or table == NULL:
         free(markets)
         free(table)
         raise MemoryError
     for i in range(m.count):
         markets[i] = m.markets[i]
-    free(m.markets)
-    free(m.table)
-    m.markets = markets
-    m.table = table
-    m.table_mask = size - 1
-    for i in range(m.count):
-        _enter(m, m.markets[i])
+    m.markets, m.table, m.table_mask = markets, table, size - 1
+    if old.table != NULL:
+        for i in range(old.table_mask + 1):
+            if old.table[i].number:
+                _entry(m, old.table[i].number)[0] = old.table[i]
+    free(old.markets)
+    free(old.table)
     return 0
 
 
@@ -98,7 +129,7 @@ cdef int markets_create(market_table* m) except -1:
 cdef void markets_destroy(market_table* m) noexcept:
     cdef uint32_t i
     for i in range(m.count):
-        _free(m.markets[i])
+        market_free(m.markets[i])
     free(m.markets)
     free(m.table)
     memset(m, 0, sizeof(market_table))
@@ -112,11 +143,37 @@ cdef bint market_open(market* place, const mb_market_record* record) noexcept no
     return True
 
 
+cdef void market_close(market_table* m, uint32_t number) noexcept nogil:
+    cdef market_entry* entry = _entry(m, number)
+    if entry.place != NULL and entry.place.open:
+        entry.place.open = False
+        entry.trades = entry.place.orders.trades
+
+
 cdef void market_apply_rules(market* place, const mb_rules_record* record) noexcept nogil:
     instrument_apply_rules(&place.rules, record)
     if record.rules & MB_RULE_REFERENCE:
         place.waiting.last_price = record.reference_ticks
     place.banded = place.rules.band_up_bips or place.rules.band_down_bips
+
+
+cdef class PreparedMarket:
+    """The memory of a market that no matcher has: mapped by any thread, before its ADD_MARKET record is sent.
+
+    max_orders     how many orders can be open
+    max_specials   how many of them can be icebergs or wait for a trigger; None: a 16th of them, 64 at least
+
+    Raises BadArgument, MemoryError.
+    """
+
+    def __init__(self, uint32_t market, uint32_t max_orders, max_specials=None):
+        if self.place != NULL:
+            raise BadArgument("its memory is mapped already")
+        self.place = market_make(market, max_orders, max_specials)
+
+    def __dealloc__(self):
+        if self.place != NULL:
+            market_free(self.place)
 
 
 # ---- for Python ------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ a sweep of a million makers is many calls.
     NEW_ORDER that is pending               none
     the first of a pair                     none; its own event comes when the second has been seen, right before that one's
     SET_MARKET                              none (REJECTED if it is not valid, which a sequencer has seen to)
+    ADD_MARKET, REMOVE_MARKET               none; of the live log only. Between them the market is open
 
 The same functions serve Matcher.process() and MatcherAgent.poll().
 """

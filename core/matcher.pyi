@@ -5,6 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matchbox.core.agent import Agent
+from matchbox.core.markets import PreparedMarket
 from matchbox.shm.ring import Ring
 
 LEVEL: np.dtype[Any]
@@ -45,6 +46,8 @@ class MatcherAgent(Agent):
     def prepare_market(
         self, market: int, max_orders: int, max_specials: int | None = None
     ) -> None: ...
+    def place_market(self, prepared: PreparedMarket) -> None: ...
+    def take_market(self, market: int) -> PreparedMarket | None: ...
     @property
     def position(self) -> int: ...
     @property

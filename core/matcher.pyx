@@ -40,9 +40,9 @@ from matchbox.core.fees cimport mb_amount
 from matchbox.core.instrument cimport instrument_check, instrument_check_rules
 from matchbox.core.ledger cimport hold_of
 from matchbox.core.markets cimport (
-    market as market_place, market_apply_rules, market_depth, market_find, market_known, market_memory,
-    market_numbers, market_open, market_orders, market_prepare, market_waiting, markets_create, markets_destroy,
-    markets_hash, markets_validate,
+    PreparedMarket, market as market_state, market_apply_rules, market_close, market_depth, market_find, market_known,
+    market_memory, market_numbers, market_open, market_orders, market_place, market_take, market_waiting,
+    markets_create, markets_destroy, markets_hash, markets_validate,
 )
 from matchbox.core.price_index cimport ASK, BID, price_of
 from matchbox.core.taker cimport *
@@ -378,7 +378,7 @@ cdef matcher_status _amend(taker* t, const mb_record* record, bint check_holds, 
 
 cdef matcher_status _set_market(matcher* m, const mb_rules_record* record, uint64_t sequence,
                                 event_room* room) noexcept nogil:
-    cdef market_place* place = market_find(&m.markets, record.market)
+    cdef market_state* place = market_find(&m.markets, record.market)
     cdef uint16_t reason
     if place == NULL or not place.open:
         return taker_reject(<const mb_record*>record, sequence, MB_UNKNOWN_MARKET, room)
@@ -570,7 +570,7 @@ cdef inline void _ahead(const matcher* m, const mb_record* bucket, const mb_reco
     A new order names none, and what is fetched for it is of no use; asking what kind each command is costs more,
     as no branch predictor knows.
     """
-    cdef const market_place* place = market_find(&m.markets, bucket.market)
+    cdef const market_state* place = market_find(&m.markets, bucket.market)
     cdef const book* b
     cdef const order* o
     if mb_likely(place != NULL):
@@ -616,8 +616,9 @@ cdef class Matcher:
         cdef const mb_market_record* definition = <const mb_market_record*>&view[0]
         if instrument_check(definition) != MB_NONE:
             raise BadArgument(f"not a market that can be run: {record}")
-        market_open(market_prepare(&self.core.markets, definition.market, definition.max_orders, max_specials),
-                    definition)
+        prepared = PreparedMarket(definition.market, definition.max_orders, max_specials)
+        _place(&self.core, prepared)
+        market_open(market_find(&self.core.markets, definition.market), definition)
 
     def process(self, commands, out=None):
         """The events of `commands`, in order.
@@ -763,7 +764,15 @@ cdef Py_ssize_t _run(matcher* m, const mb_record* records, Py_ssize_t first, Py_
     return i
 
 
-cdef tuple _depth(const market_place* place, levels, hidden):
+cdef int _place(matcher* m, PreparedMarket prepared) except -1:
+    if prepared.place == NULL:
+        raise BadArgument("this market is placed already")
+    market_place(&m.markets, prepared.place)
+    prepared.place = NULL
+    return 0
+
+
+cdef tuple _depth(const market_state* place, levels, hidden):
     return market_depth(place, BID, levels, hidden), market_depth(place, ASK, levels, hidden)
 
 
@@ -835,7 +844,7 @@ cdef matcher_status _pending_canceled(matcher* m, const mb_record* record) noexc
 
 cdef inline matcher_status _live(matcher_agent* a, const mb_record* record, event_room* room) noexcept nogil:
     """One log record, if it concerns this matcher."""
-    cdef market_place* place
+    cdef market_state* place
     if record.reject != 0:
         # What goes together and is refused in part ends here.
         a.core.expects = NOTHING
@@ -847,7 +856,10 @@ cdef inline matcher_status _live(matcher_agent* a, const mb_record* record, even
         if market_find(&a.core.markets, record.market) == NULL:
             return DONE
         return matcher_step(&a.core, record, record.sequence, room)
-    if record.kind == MB_ADD_MARKET:
+    if record.kind == MB_REMOVE_MARKET:
+        # Nothing of it is live, which is the sequencer's to see to.
+        market_close(&a.core.markets, record.market)
+    elif record.kind == MB_ADD_MARKET:
         place = market_find(&a.core.markets, record.market)
         if place != NULL and not market_open(place, <const mb_market_record*>record):
             a.refused_markets += 1
@@ -857,7 +869,7 @@ cdef inline matcher_status _live(matcher_agent* a, const mb_record* record, even
 cdef class MatcherAgent(Agent):
     """Follows the log as gating reader `reader_index` and writes its markets' events to `events`.
 
-    Markets are prepared (their memory mapped) before the loop runs, and open when their ADD_MARKET record
+    Markets are placed before the loop runs or between two of its rounds, and open when their ADD_MARKET record
     passes in the log. Goes on where the last owner of the reader's position stopped.
     """
 
@@ -881,11 +893,28 @@ cdef class MatcherAgent(Agent):
         markets_destroy(&self.state.core.markets)
 
     def prepare_market(self, uint32_t market, uint32_t max_orders, max_specials=None):
-        """Allocate the book of a market of ours, for up to `max_orders`. Not while the loop runs.
+        """Make the book of a market of ours and place it. Not while the loop runs: mapping its memory takes time.
 
         max_specials: how many of them can be icebergs or wait for a trigger (by default a 16th of them, 64 at least).
         """
-        market_prepare(&self.state.core.markets, market, max_orders, max_specials)
+        self.place_market(PreparedMarket(market, max_orders, max_specials))
+
+    def place_market(self, PreparedMarket prepared not None):
+        """Take over a market's memory, between two rounds. Raises BadArgument if its number is taken."""
+        _place(&self.state.core, prepared)
+
+    def take_market(self, uint32_t market):
+        """The memory of a market that is not open, to be given back, between two rounds; None if there is none.
+
+        Raises BadArgument while it is open.
+        """
+        cdef market_state* place = market_take(&self.state.core.markets, market)
+        cdef PreparedMarket taken
+        if place == NULL:
+            return None
+        taken = PreparedMarket.__new__(PreparedMarket)
+        taken.place = place
+        return taken
 
     @property
     def position(self):

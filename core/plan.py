@@ -1,5 +1,8 @@
 """The plan of an instance: what its processes must agree on before any of them runs.
 
+Its markets are those that there are at the start; others come and go while it runs, by prepare()
+and place(), and take().
+
 Segments by part, and who reads what:
 
     log              the sequencer writes; readers: matcher k is k, the publisher, the journaler
@@ -18,11 +21,13 @@ from typing import Any, Literal
 
 from matchbox.core.agent import Agent
 from matchbox.core.depth import DepthTable
+from matchbox.core.markets import PreparedMarket
 from matchbox.core.matcher import MatcherAgent
 from matchbox.core.publisher import Publisher
 from matchbox.core.sequencer import Sequencer
 from matchbox.shm.board import BOARD_BYTES
 from matchbox.shm.depth import depth_bytes
+from matchbox.shm.records import special_orders
 from matchbox.shm.ring import Ring, ring_bytes
 
 # The supervisor's own session. Its memory is made known after the replay: what is replayed is for
@@ -43,6 +48,7 @@ WAKES = {
 }
 
 Segments = Callable[[str], Any]
+Memory = PreparedMarket | DepthTable | None
 Shape = Literal["session", "gated", "lossy"]
 
 
@@ -50,7 +56,8 @@ Shape = Literal["session", "gated", "lossy"]
 class PlanMarket:
     """A market, the matcher (from 0) that carries it, and how many orders can be open in it.
 
-    max_specials: how many of those can be icebergs or wait for a trigger; 0: as the matcher has it.
+    max_specials: how many of those can be icebergs or wait for a trigger; 0: as many as there are
+    if its record does not say. Both must be as in the market's ADD_MARKET record.
     """
 
     number: int
@@ -95,11 +102,14 @@ class Plan:
     seed: int = 0
     max_balances: int = 0
     max_references: int = 65536
+    # Open orders of all markets together, those that are added later included; at least what
+    # `markets` need.
+    order_capacity: int = 0
 
     @property
     def max_orders(self) -> int:
         """Open orders of all markets together."""
-        return sum(market.max_orders for market in self.markets)
+        return max(self.order_capacity, sum(market.max_orders for market in self.markets))
 
     @property
     def publisher_reader(self) -> int:
@@ -218,7 +228,7 @@ class Plan:
             seed=self.seed,
         )
         for market in self.markets:
-            sequencer.place_market(market.number, market.matcher)
+            place(sequencer, market, None)
         return sequencer
 
     def _publisher(self, segments: Segments) -> Publisher:
@@ -254,6 +264,43 @@ class Plan:
                     market.number, market.max_orders, market.max_specials or None
                 )
         return matcher
+
+
+def prepare(agent: Agent, market: PlanMarket, segments: Segments) -> Memory:
+    """The memory that an agent needs for one more market: mapped here, by any thread, which may
+    take a while. Raises BadArgument, MemoryError, SegmentError.
+    """
+    if isinstance(agent, Publisher):
+        return DepthTable(segments(f"depth-{market.number}"))
+    if isinstance(agent, MatcherAgent) and agent.name == f"matcher-{market.matcher}":
+        return PreparedMarket(market.number, market.max_orders, market.max_specials or None)
+    return None
+
+
+def place(agent: Agent, market: PlanMarket, memory: Memory) -> None:
+    """Make a market known to an agent, between two of its rounds. Raises BadArgument."""
+    if isinstance(agent, Sequencer):
+        specials = market.max_specials or special_orders(0, market.max_orders)
+        agent.place_market(market.number, market.matcher, market.max_orders, specials)
+    elif isinstance(memory, DepthTable):
+        assert isinstance(agent, Publisher)
+        agent.place_market(market.number, market.matcher, memory)
+    elif memory is not None:
+        assert isinstance(agent, MatcherAgent)
+        agent.place_market(memory)
+
+
+def take(agent: Agent, number: int) -> Memory:
+    """Make an agent forget a market that was removed, or not added, between two of its rounds.
+
+    The memory is given back when the answer is let go of. Raises BadArgument while the agent is not
+    past the removal.
+    """
+    if isinstance(agent, Sequencer):
+        agent.take_market(number)
+        return None
+    assert isinstance(agent, Publisher | MatcherAgent)
+    return agent.take_market(number)
 
 
 def _kind(agent: str) -> str:

@@ -23,7 +23,9 @@ from libc.string cimport memcpy, memset
 
 from matchbox.core.agent cimport Agent
 from matchbox.core.bits cimport mb_clear_record, mb_unlikely
-from matchbox.core.depth cimport DepthTable, depth_best, depth_set, depth_show, depth_trade, depth_writer
+from matchbox.core.depth cimport (
+    DepthTable, depth_best, depth_close, depth_open, depth_set, depth_show, depth_trade, depth_writer,
+)
 from matchbox.core.routes cimport (
     order_route, routes_add, routes_allocate, routes_find, routes_free, routes_remove
 )
@@ -423,6 +425,10 @@ cdef void _begin_record(publisher* p, const mb_record* record) noexcept nogil:
         _detach(p, record.session, MB_LOGGED_OUT, record)
     elif record.kind == MB_SUBSCRIBE or record.kind == MB_UNSUBSCRIBE:
         _subscribe(p, record.session, record.account, record.kind == MB_SUBSCRIBE)
+    elif record.kind == MB_ADD_MARKET:
+        depth_open(p.depths[record.market])
+    elif record.kind == MB_REMOVE_MARKET:
+        depth_close(p.depths[record.market])
     elif record.kind == MB_START or record.kind == MB_STOP:
         for session in range(1, p.max_sessions + 1):
             if p.slot_of[session] != NO_SLOT:
@@ -578,15 +584,32 @@ cdef class Publisher(Agent):
         routes_free(&p.orders)
 
     def place_market(self, uint32_t market, uint32_t matcher, DepthTable depth not None):
-        """Say which matcher (from 0) handles a market and where its depth is kept; before the market is added."""
+        """Say which matcher (from 0) handles a market and where its depth is kept; before the market is added.
+
+        Raises BadArgument, also if the market is placed already.
+        """
         if market == 0 or market > self.state.max_markets or matcher + 1 >= self.state.source_count:
             raise BadArgument(
                 f"no such place: market={market}, maximum={self.state.max_markets}, "
                 f"matcher={matcher}, matchers={self.state.source_count - 1}"
             )
+        if self.state.depths[market] != NULL:
+            raise BadArgument(f"this market is placed already: market={market}")
         self.state.market_source[market] = <uint8_t>matcher
         self.state.depths[market] = &depth.writer
         self._kept[4][market] = depth
+
+    def take_market(self, uint32_t market):
+        """The DepthTable of a market that was removed, or not added yet, to be given back; None if there is none.
+
+        Raises BadArgument while the market is open.
+        """
+        if market == 0 or market > self.state.max_markets or self.state.depths[market] == NULL:
+            return None
+        if self.state.depths[market].open:
+            raise BadArgument(f"this market is open: market={market}")
+        self.state.depths[market] = NULL
+        return self._kept[4].pop(market)
 
     def open_session(self, uint32_t slot, Ring commands not None, Ring reports not None):
         """Make a session's two rings known; an ATTACH_SESSION record for this slot starts its reports."""

@@ -42,7 +42,7 @@ from matchbox.core.sequencer_state cimport (
 )
 from matchbox.core.sequencer_view cimport view_check, view_hash, view_orders, view_sessions
 from matchbox.core.sequencing cimport (
-    GROUP_MAX, engine_record, log_room, publish_log, sequence_record, sequenced_now, settle,
+    GROUP_MAX, engine_record, log_room, publish_log, sequence_record, sequenced_now, settle, wants_memory,
 )
 from matchbox.core.arena cimport arena_map, arena_unmap
 from matchbox.core.timers cimport timers_create, timers_destroy
@@ -360,14 +360,38 @@ cdef class Sequencer(Agent):
         ledger_destroy(&s.books)
         orders_free(&s.orders)
 
-    def place_market(self, uint32_t market, uint32_t matcher):
-        """Say which matcher (from 0) handles a market; before the market is added."""
+    def place_market(self, uint32_t market, uint32_t matcher, uint32_t max_orders, uint32_t max_specials):
+        """Say which matcher (from 0) has set memory aside for a market, and for how many open and special orders.
+
+        An ADD_MARKET without is refused; one that is replayed has to wait. Raises BadArgument, also if all markets
+        together have more orders than there is room for.
+        """
+        cdef market_state* place
         if market == 0 or market > self.state.max_markets or matcher >= self.state.event_rings:
             raise BadArgument(
                 f"no such place: market={market}, maximum={self.state.max_markets}, "
                 f"matcher={matcher}, matchers={self.state.event_rings}"
             )
-        self.state.markets[market].source = <uint8_t>matcher
+        place = &self.state.markets[market]
+        if place.prepared:
+            raise BadArgument(f"this market is placed already: market={market}")
+        if max_orders > self.state.orders.capacity - self.state.prepared_orders:
+            raise BadArgument(
+                f"no room for so many open orders: max_orders={max_orders}, "
+                f"free={self.state.orders.capacity - self.state.prepared_orders}, limit={self.state.orders.capacity}"
+            )
+        place.source = <uint8_t>matcher
+        place.prepared, place.prepared_specials = max_orders, max_specials
+        self.state.prepared_orders += max_orders
+
+    def take_market(self, uint32_t market):
+        """The memory of a market that was not added is used otherwise. Raises BadArgument while the market is open."""
+        if market == 0 or market > self.state.max_markets:
+            return
+        if self.state.markets[market].exists:
+            raise BadArgument(f"this market is open: market={market}")
+        self.state.prepared_orders -= self.state.markets[market].prepared
+        self.state.markets[market].prepared = 0
 
     # -- sessions' memory
 
@@ -404,8 +428,9 @@ cdef class Sequencer(Agent):
         """Publish journaled records again, as far as the log ring and the matchers' events allow now.
 
         records: LOG_RECORD array that goes on where the log ends, and does not end between records that go together.
-        Returns how many were published; call again with the rest after the other agents have polled. Raises
-        JournalError where the journal and this engine disagree about a decision.
+        Returns how many were published; call again with the rest after the other agents have polled. Stops before a
+        market is added that no memory was set aside for; wanted_market says which. Raises JournalError where the
+        journal and this engine disagree about a decision.
         """
         if records.dtype != LOG_RECORD:
             raise BadArgument(f"records must have dtype LOG_RECORD: dtype={records.dtype}")
@@ -417,6 +442,7 @@ cdef class Sequencer(Agent):
         cdef mb_record* records_left[GROUP_MAX]
         cdef uint32_t ahead, together, at = 0  # at: which of a group's records
         cdef int wrong = 0
+        s.wanted = 0
         with nogil:
             while done < count:
                 ahead = <uint32_t>min(count - done, <Py_ssize_t>GROUP_MAX)
@@ -427,6 +453,9 @@ cdef class Sequencer(Agent):
                     break
                 # Settling needs no room, and the matchers may wait for it to make some.
                 if not settled_to(s, records_left[0]):
+                    break
+                if wants_memory(s, records_left[0]):
+                    s.wanted = records_left[0].market
                     break
                 together, at = 1, 0
                 if mb_unlikely(may_lead(records_left[0])):
@@ -452,6 +481,11 @@ cdef class Sequencer(Agent):
             )
         self.replayed = s.log.position
         return done
+
+    @property
+    def wanted_market(self):
+        """The market that the next record of the journal adds, and that waits for its memory; 0: none."""
+        return self.state.wanted
 
     def settle(self):
         """Settle the events that are there (recovery, when no command comes); returns how many steps it did."""
@@ -555,6 +589,34 @@ cdef class Sequencer(Agent):
     def supply(self, uint16_t asset):
         """Deposits less withdrawals of an asset, in units."""
         return self.state.books.supply[asset] if asset <= self.state.books.max_assets else 0
+
+    def assets(self):
+        """[(asset, scale, supply)] of all that there are, by asset."""
+        return [(asset, self.state.books.asset_scales[asset] - 1, self.state.books.supply[asset])
+                for asset in range(1, self.state.books.max_assets + 1) if self.state.books.asset_scales[asset]]
+
+    def markets(self):
+        """What holds of each market now, as far as settled: a dict each, by number. Prices in ticks, 0: none."""
+        cdef uint32_t number
+        cdef const market_state* market
+        out = []
+        for number in range(1, self.state.max_markets + 1):
+            market = &self.state.markets[number]
+            if market.exists:
+                out.append({
+                    "market": number,
+                    "state": market.definition.state,
+                    "min_notional": market.definition.min_notional,
+                    "last_price_ticks": market.last_price,
+                    "band_up_bips": market.definition.band_up_bips,
+                    "band_down_bips": market.definition.band_down_bips,
+                    "protection_bips": market.definition.protection_bips,
+                    "account_orders": market.definition.account_orders,
+                    "live_orders": market.live_orders,
+                    "max_orders": market.definition.max_orders,
+                    "own_fees": bool(market.own_fees),
+                })
+        return out
 
     def open_orders(self, uint32_t account=0, uint32_t market=0):
         """The live orders as far as settled, oldest first: OPEN_ORDER array. 0: of all accounts, or of all markets."""

@@ -72,6 +72,8 @@ ctypedef struct market_state:
     int64_t last_price      # of the last settled trade, or the reference price; 0 = none
     uint64_t reference_sequence     # SET_MARKET that gave a reference price: trades of records before it are older
     uint32_t live_orders
+    uint32_t prepared       # not of the log: open orders that memory was set aside for, 0 = none
+    uint32_t prepared_specials  # likewise: of those, icebergs and orders that wait
     uint32_t fee_base       # balances of the fee account
     uint32_t fee_quote
     uint8_t exists
@@ -162,6 +164,8 @@ ctypedef struct sequencer:
     uint64_t line_end
     ledger books            # who owns what
     timers due
+    uint64_t prepared_orders    # of all markets: never more than orders.capacity, so that there is room for each order
+    uint32_t wanted         # REPLAYING: the market that the next record adds, and no memory is set aside for
     uint64_t accepted
     uint64_t refused
     uint64_t rounds

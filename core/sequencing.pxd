@@ -35,6 +35,9 @@ cdef void stamp_record(sequencer* s, mb_record* record, uint64_t now, uint32_t a
 # NEW_ORDER, enum mb_belongs.
 cdef void clear_stamps(mb_record* record, uint8_t belongs) noexcept nogil
 
+# Is it an ADD_MARKET, not refused, for which other memory was set aside, or none?
+cdef bint wants_memory(const sequencer* s, const mb_record* record) noexcept nogil
+
 # Decide the record, which is a copy of a command in its log slot, and make it the next entry of the log.
 cdef void sequence_record(sequencer* s, mb_record* record, uint32_t number, uint64_t now) noexcept nogil
 

@@ -5,6 +5,7 @@ from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 from matchbox.core.bits cimport mb_clear_record, mb_unlikely
 from matchbox.core.changes cimport apply_record, balance_events
 from matchbox.core.decisions cimport decide
+from matchbox.core.instrument cimport instrument_specials
 from matchbox.core.orders cimport live_order, orders_find
 from matchbox.core.sequencer_state cimport NO_SOURCE, SLOT_LIVE, SLOT_OPEN, sequencer, session_slot, session_state
 from matchbox.core.settlement cimport settle_event
@@ -132,7 +133,7 @@ cdef void clear_stamps(mb_record* record, uint8_t belongs) noexcept nogil:
         of_list.list_id = 0
         of_list.legs = 0
     elif not moves_money(record) and record.kind < MB_SET_ACCOUNT and record.kind != MB_MASS_CANCEL \
-            and record.kind != MB_COUNTDOWN and record.kind != MB_ORDER_TERMS:
+            and record.kind != MB_COUNTDOWN and record.kind != MB_ORDER_TERMS and record.kind != MB_ADD_MARKET:
         record.reserved = 0
 
 
@@ -156,8 +157,17 @@ cdef void sequence_record(sequencer* s, mb_record* record, uint32_t number, uint
     decide_record(s, session, record)
     if record.reject == MB_NONE and record.kind == MB_ATTACH_SESSION and s.slot_table[named.slot].state != SLOT_OPEN:
         record.reject = MB_BAD_DEFINITION
+    if wants_memory(s, record):
+        record.reject = MB_NOT_PREPARED
     conclude(s, record, NULL, NULL)
     s.filled += 1
+
+
+cdef bint wants_memory(const sequencer* s, const mb_record* record) noexcept nogil:
+    cdef const mb_market_record* market = <const mb_market_record*>record
+    return record.kind == MB_ADD_MARKET and record.reject == MB_NONE and (
+        s.markets[record.market].prepared != market.max_orders
+        or s.markets[record.market].prepared_specials != instrument_specials(market))
 
 
 cdef void engine_record(sequencer* s, mb_record* record, uint64_t now) noexcept nogil:

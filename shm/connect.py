@@ -142,6 +142,27 @@ class Connection:
         made: Market = self.book(market).market
         return made
 
+    def define(self, record: Any, matcher: int | None = None) -> tuple[int, int]:
+        """Have an asset, account or market added or removed, as an operator.
+
+        record     one ADD_ or REMOVE_ record; number 0: one that is free, or by its name
+        matcher    which one is to carry a market; None: the one with the fewest
+
+        Returns its number and the sequence of the log record. Raises SessionError if it is refused:
+        then nothing was done.
+        """
+        number = 0 if matcher is None else matcher + 1
+        answer, _, _ = self._control.ask(RequestKind.DEFINE, record.tobytes(), number=number)
+        return int(answer["account"]), int(answer["sequence"])
+
+    def listing(self) -> tuple[dict[int, dict[str, Any]], dict[int, int]]:
+        """The rules of every market as they are now, in ticks and units, and the supply of every
+        asset in units, both by number.
+        """
+        answer = self._control.document(RequestKind.LISTING)
+        rules = {int(row["market"]): row for row in answer["markets"]}
+        return rules, {number: supply for number, _, supply in answer["assets"]}
+
     @property
     def markets(self) -> dict[str, Market]:
         """All markets by symbol, as they are now."""
@@ -194,7 +215,7 @@ class Connection:
         return found
 
     def book(self, market: Market | str | int) -> Book:
-        """The view of a market's depth table; the same one each time."""
+        """The view of a market's depth table; the same one each time, until it is removed."""
         if isinstance(market, str):
             number, symbol = self._numbers.get(market, 0), market
         elif isinstance(market, Market):
@@ -203,10 +224,18 @@ class Connection:
             number, symbol = market, ""
         else:
             raise BadArgument(f"a market is a Market, a symbol or a number: market={market!r}")
+        if number in self._books and self._books[number].removed:
+            self._forget(number)
+            number = 0 if symbol else number
         if number not in self._books:
             self._open_book(number, symbol)
             number = self._numbers[symbol] if symbol else number
         return self._books[number]
+
+    def _forget(self, number: int) -> None:
+        """A market that was removed: its number, and its symbol, may be another's by now."""
+        del self._books[number]
+        self._numbers = {name: n for name, n in self._numbers.items() if n != number}
 
     def _open_book(self, number: int, symbol: str) -> None:
         if len(symbol.encode()) > 23 or not 0 <= number < 1 << 32:

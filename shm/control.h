@@ -12,12 +12,17 @@
  * DEPTH       for `market` (or `symbol`): one descriptor, the depth segment (read-only; depth.h)
  * MARKETS     no descriptor; `count` mb_market_record follow the reply in the same packet
  * CLOSE       of an attached session by its own process: detaches it, as LOGOUT does
+ * DEFINE      an operator's; the request is followed, in the same packet, by an ADD_ or REMOVE_ record (128 bytes). The
+ *             exchange sets memory aside where that needs some, logs the record, and answers; or refuses, and nothing
+ *             is done. Number 0 in an ADD_ record: one that is free; in a REMOVE_ record: by its name
  *
  * These are answered with one descriptor of a sealed file, whose content is JSON:
  *
  * ASSETS      [{"number", "name", "scale"}, ...]
  * ACCOUNTS    [{"number", "name", "parent"}, ...]: those that the asking user may name; parent 0: none
  * BALANCES    of account `number`: {"balances": [[asset, free, held], ...], "settled": sequence}, in units
+ * LISTING     {"markets": [{...}, ...], "assets": [[asset, scale, supply], ...]}: the rules of every market as they are
+ *             now, by number, as far as is settled; prices in ticks, amounts in units
  * ORDERS      live ones of account `number` (0: all), in `market` (0: all): {"orders": [{...}, ...]}
  */
 #ifndef MATCHBOX_CONTROL_H
@@ -35,7 +40,9 @@ enum mb_request_kind {
     MB_REQUEST_ASSETS = 5,
     MB_REQUEST_ACCOUNTS = 6,
     MB_REQUEST_BALANCES = 7,
-    MB_REQUEST_ORDERS = 8
+    MB_REQUEST_ORDERS = 8,
+    MB_REQUEST_DEFINE = 9,
+    MB_REQUEST_LISTING = 10
 };
 
 enum mb_request_flag {
@@ -53,7 +60,8 @@ typedef struct mb_request {
     char name[MB_NAME_BYTES];   /* ATTACH, CLOSE: name of the session; the same name goes on where it stopped */
     char symbol[MB_SYMBOL_BYTES];/* DEPTH, if market is 0 */
     uint32_t flags;             /* enum mb_request_flag */
-    uint32_t number;            /* BALANCES, ORDERS: of the account */
+    uint32_t number;            /* BALANCES, ORDERS: of the account. DEFINE: 1 + the matcher that is to carry a market,
+                                   0: the one with the fewest */
 } mb_request;
 MB_STATIC_ASSERT(sizeof(mb_request) == 128, "one request, two cache lines");
 
@@ -62,9 +70,9 @@ typedef struct mb_reply {
     uint32_t layout_version;
     uint32_t status;            /* 0, or a code of reasons.h */
     uint32_t session;           /* ATTACH: its number */
-    uint32_t account;           /* ATTACH: the account's number */
+    uint32_t account;           /* ATTACH: the account's number; DEFINE: the number of what was added or removed */
     uint64_t position;          /* ATTACH: its last sequenced command, 0 = none */
-    uint64_t sequence;          /* ATTACH: log record of the attachment */
+    uint64_t sequence;          /* ATTACH, DEFINE: its log record */
     uint32_t count;             /* MARKETS */
     uint32_t reserved;
     char text[208];             /* what was wrong and what is allowed; zero-terminated */

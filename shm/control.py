@@ -63,6 +63,8 @@ class RequestKind(IntEnum):
     ACCOUNTS = 6
     BALANCES = 7
     ORDERS = 8
+    DEFINE = 9
+    LISTING = 10
 
 
 class RequestFlag(IntFlag):
@@ -111,9 +113,11 @@ class ControlClient:
             self._socket.close()
             raise EngineDown(f"no exchange answers at {path}: {error.strerror or error}") from None
 
-    def ask(self, kind: RequestKind, **fields: Any) -> tuple[np.void, list[int], NDArray[np.void]]:
+    def ask(
+        self, kind: RequestKind, record: bytes = b"", **fields: Any
+    ) -> tuple[np.void, list[int], NDArray[np.void]]:
         """The reply, its descriptors and the records behind it. Raises SessionError if refused."""
-        packet = request(kind, **fields)
+        packet = request(kind, **fields) + record
         try:
             # Who turns us away says why before it hangs up: that can be read although sending
             # fails, or the first receiving does.

@@ -2,7 +2,9 @@
  *
  * One segment a market (version MB_LAYOUT_VERSION, little-endian):
  *
- *        0  header               magic, sizes, state; `ready` stored last
+ *        0  header               magic, sizes; `ready` stored last. `state` is MB_RING_CLOSED once the market has been
+ *                                removed: the table stays as it was then, and another market may get its number,
+ *                                with a table of its own
  *      128  definition           the market's ADD_MARKET record: ticks, lots, limits, symbol
  *      256  assets               scales and names of base and quote
  *      384  started              number of the last change whose write to `levels` has begun
@@ -111,6 +113,11 @@ static inline void mb_depth_put(mb_depth *depth, int side, uint32_t place, uint6
     mb_fence_release(); /* number and reach before what they announce */
     mb_store_relaxed((uint64_t *)&level->price_ticks, (uint64_t)price);
     mb_store_relaxed((uint64_t *)&level->quantity_lots, (uint64_t)quantity);
+}
+
+/* Reader: has the market been removed? Then its number may be another one's. */
+static inline int mb_depth_closed(const mb_depth *depth) {
+    return mb_load_acquire32(&depth->state) == MB_RING_CLOSED;
 }
 
 /* Reader: copy `top`; 0 if it was being written (try again). */

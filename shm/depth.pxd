@@ -51,4 +51,5 @@ cdef extern from "depth.h" nogil:
     void mb_depth_begin(mb_depth* depth)
     void mb_depth_end(mb_depth* depth)
     void mb_depth_put(mb_depth* depth, int side, uint32_t place, uint64_t update, int64_t price, int64_t quantity)
+    int mb_depth_closed(const mb_depth* depth)
     int mb_depth_read_top(const mb_depth* depth, mb_depth_top* out)

@@ -14,7 +14,7 @@ from collections import namedtuple
 import numpy as np
 
 from matchbox.shm.arguments import seconds, whole
-from matchbox.shm.errors import BadArgument, EngineDown, Lapped, SegmentError
+from matchbox.shm.errors import BadArgument, EngineDown, Lapped, MarketRemoved, SegmentError
 from matchbox.shm.records import MARKET_DATA, MARKET_RECORD
 
 LEVEL = np.dtype([("price_ticks", "<i8"), ("quantity_lots", "<i8")])
@@ -115,29 +115,45 @@ cdef class Book:
         self._buffer, self._market_data, self.market = buffer, market_data, market
 
     @property
+    def removed(self):
+        """Has the market been removed? Nothing changes here any more, and another may get its number."""
+        return mb_depth_closed(self._table) != 0
+
+    cdef int _look(self) except -1:
+        if mb_depth_closed(self._table):
+            raise MarketRemoved(f"this market has been removed: market={self._table.market}")
+        return 0
+
+    @property
     def update(self):
         """Number of the market's last change; a cheap way to see whether there is anything new."""
         return mb_load_acquire(&self._table.top.update)
 
     def top(self):
-        """The best levels, 20 at most of each side, all of one moment. Raises EngineDown."""
+        """The best levels, 20 at most of each side, all of one moment. Raises EngineDown, MarketRemoved."""
         cdef mb_depth_top top
+        self._look()
         _read_top(self._table, &top)
         return Top(top.update, top.sequence, top.timestamp_ns, top.trades, top.last_price_ticks,
                    _levels(top.bid, top.bids), _levels(top.ask, top.asks))
 
     def best(self):
-        """(bid_ticks, bid_lots, ask_ticks, ask_lots), 0 where a side is empty. Raises EngineDown."""
+        """(bid_ticks, bid_lots, ask_ticks, ask_lots), 0 where a side is empty. Raises EngineDown, MarketRemoved."""
         cdef mb_depth_top top
+        self._look()
         _read_top(self._table, &top)
         return (top.bid[0].price_ticks, top.bid[0].quantity_lots, top.ask[0].price_ticks, top.ask[0].quantity_lots)
 
     def depth(self, timeout=10.0):
-        """All levels of both sides, all of one moment. Raises Lapped if that does not succeed in `timeout` seconds."""
+        """All levels of both sides, all of one moment.
+
+        Raises Lapped if that does not succeed in `timeout` seconds, MarketRemoved.
+        """
         if self._market_data is None:
             raise BadArgument("this book was opened without market data, so it has the top only")
         deadline = time.monotonic() + timeout
         while True:
+            self._look()
             found = self._try_depth(deadline)
             if found is not None:
                 return found

@@ -8,7 +8,8 @@
     │   ├── RingFull     the command ring has no room for the whole batch; nothing was sent
     │   ├── EngineDown   the exchange has stopped or its process has died
     │   ├── Detached     the exchange has detached this session; `reason` says why
-    │   └── Lapped       a reader of market data fell behind; resynchronise from the depth table
+    │   ├── Lapped       a reader of market data fell behind; resynchronise from the depth table
+    │   └── MarketRemoved   the market is no more; its number may be another one's
     └── JournalError     the journal cannot be read or written
 
 Texts end with the values concerned (``capacity=..., wanted=...``).
@@ -53,6 +54,10 @@ class Detached(SessionError):
 
 class Lapped(SessionError):
     """A reader of market data fell behind; resynchronise from the depth table."""
+
+
+class MarketRemoved(SessionError):
+    """The market is no more; its number may be another one's."""
 
 
 class JournalError(MatchboxError):

@@ -65,6 +65,8 @@ enum mb_kind {
     MB_SET_MARKET = 40,         /* state, limits, bands */
     MB_SET_FEES = 41,           /* maker and taker rate of a tier, of one market or of all that have none of their own */
     MB_SET_TIER = 42,           /* 30-day volume from which a tier applies */
+    MB_REMOVE_MARKET = 43,      /* mb_named_record: its number (`id`) and name can be added again */
+    MB_REMOVE_ASSET = 44,
     /* What only the sequencer writes. */
     MB_START = 48,      /* a new epoch: every session of the epochs before is detached */
     MB_STOP = 49,       /* the clean end of an epoch */
@@ -304,7 +306,8 @@ typedef struct mb_market_record {
     uint32_t settled_index;
     uint16_t reject;
     uint8_t kind;
-    uint8_t reserved;
+    uint8_t specials;           /* how many orders can be icebergs or wait for a trigger: 2^(specials - 1), at most
+                                   max_orders; 0: a 16th of max_orders, at least 64 */
     int64_t lot_units;          /* one lot in units of the base asset, > 0 */
     int64_t notional_units;     /* one tick times one lot in units of the quote asset, > 0 */
     int64_t max_price_ticks;    /* 1..MB_MAX_PRICE_TICKS */
@@ -321,7 +324,8 @@ typedef struct mb_market_record {
     uint8_t tick_scale;
 } mb_market_record;
 
-/* ADD_ASSET, ADD_ACCOUNT, ATTACH_SESSION, DETACH_SESSION, START, STOP, SUBSCRIBE: something with a number and a name. */
+/* ADD_ASSET, ADD_ACCOUNT, REMOVE_MARKET, REMOVE_ASSET, ATTACH_SESSION, DETACH_SESSION, START, STOP, SUBSCRIBE:
+ * something with a number and a name. */
 typedef struct mb_named_record {
     uint64_t sequence;
     uint64_t timestamp_ns;
@@ -340,7 +344,7 @@ typedef struct mb_named_record {
     uint8_t cancel_on_detach;   /* ATTACH_SESSION: 1 = its end, however it comes, cancels the orders it entered */
     uint8_t reserved_bytes[7];
     uint32_t account;           /* ATTACH_SESSION: the account it trades for; ADD_ACCOUNT: its number */
-    uint32_t id;                /* the asset, or the session that is attached or detached */
+    uint32_t id;                /* the asset or market, or the session that is attached or detached */
     uint8_t scale;              /* ADD_ASSET: one whole = 10^scale units */
     uint8_t capabilities;       /* ATTACH_SESSION: enum mb_capability */
     uint16_t reason;            /* DETACH_SESSION: why */
@@ -500,5 +504,7 @@ MB_STATIC_ASSERT(offsetof(mb_market_record, lot_units) == 40, "shared prefix");
 MB_STATIC_ASSERT(offsetof(mb_named_record, epoch) == 40, "shared prefix");
 MB_STATIC_ASSERT(offsetof(mb_record, market) == offsetof(mb_market_record, market), "one place for the market");
 MB_STATIC_ASSERT(offsetof(mb_record, account) == offsetof(mb_named_record, account), "one place for the account");
+MB_STATIC_ASSERT(offsetof(mb_record, market) == offsetof(mb_named_record, id), "one place for the market");
+MB_STATIC_ASSERT(offsetof(mb_record, reserved) == offsetof(mb_market_record, specials), "shared prefix");
 
 #endif

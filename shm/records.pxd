@@ -42,6 +42,8 @@ cdef extern from "records.h" nogil:
         MB_SET_MARKET
         MB_SET_FEES
         MB_SET_TIER
+        MB_REMOVE_MARKET
+        MB_REMOVE_ASSET
         MB_START
         MB_STOP
         MB_TICK
@@ -306,7 +308,7 @@ cdef extern from "records.h" nogil:
         uint32_t settled_index
         uint16_t reject
         uint8_t kind
-        uint8_t reserved
+        uint8_t specials
         int64_t lot_units
         int64_t notional_units
         int64_t max_price_ticks
@@ -428,6 +430,9 @@ cdef extern from "reasons.h" nogil:
         MB_UNKNOWN_ASSET
         MB_DUPLICATE_REFERENCE
         MB_UNKNOWN_REFERENCE
+        MB_MARKET_IN_USE
+        MB_ASSET_IN_USE
+        MB_NOT_PREPARED
         MB_UNKNOWN_MARKET
         MB_BAD_SIDE
         MB_BAD_ORDER_TYPE

@@ -136,7 +136,8 @@ LIST_RECORD = np.dtype(
 
 MARKET_RECORD = np.dtype(
     [
-        *_PREFIX,
+        *_PREFIX[:-1],
+        ("specials", "u1"),
         ("lot_units", "<i8"),
         ("notional_units", "<i8"),
         ("max_price_ticks", "<i8"),
@@ -252,6 +253,13 @@ FEE_TIERS = 10
 TIER_BY_VOLUME = 255
 
 
+def special_orders(specials: int, max_orders: int) -> int:
+    """How many orders of a market can be icebergs or wait for a trigger, by what its ADD_MARKET
+    record says.
+    """
+    return min(max_orders, 1 << (specials - 1) if specials else max(64, max_orders // 16))
+
+
 class Kind(IntEnum):
     """What a command or log record is."""
 
@@ -279,6 +287,8 @@ class Kind(IntEnum):
     SET_MARKET = 40
     SET_FEES = 41
     SET_TIER = 42
+    REMOVE_MARKET = 43
+    REMOVE_ASSET = 44
     START = 48
     STOP = 49
     TICK = 50

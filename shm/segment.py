@@ -40,13 +40,15 @@ class SegmentName:
         return f"/matchbox-{self.instance}-{self.epoch}-{self.part}"
 
 
-def check_room(sizes: dict[str, int]) -> None:
-    """Raises SegmentError unless there is memory for segments of these sizes, by part, together."""
+def check_room(sizes: dict[str, int], *, private: int = 0) -> None:
+    """Raises SegmentError unless there is memory for segments of these sizes, by part, together,
+    and for so many bytes that processes map for themselves.
+    """
     needed = sum(sizes.values())
     disk = os.statvfs(FOLDER)
     room = {
         f"free in {FOLDER}": disk.f_bavail * disk.f_frsize,
-        "memory available": _available_bytes(),
+        "memory available": _available_bytes() - private,
     }
     if needed > min(room.values()):
         largest = sorted(sizes.items(), key=lambda part: -part[1])[:3]

@@ -18,6 +18,7 @@ from matchbox.shm.errors import MatchboxError
 GROUPS = (
     "commands_instance",  # up, down, status, ring
     "commands_money",  # deposit, withdraw, transfer, account
+    "commands_asset",  # asset
     "commands_market",  # market, fees
     "commands_order",  # order, book
     "commands_flow",  # replay

@@ -13,7 +13,9 @@ _JSON = typer.Option(False, "--json", help="One JSON object.")
 def register(app: typer.Typer) -> None:
     market = typer.Typer(help="Markets: what there is, and its rules.", no_args_is_help=True)
     market.command("list")(list_markets)
+    market.command("add")(add_market)
     market.command("set")(set_market)
+    market.command("remove")(remove_market)
     app.add_typer(market, name="market")
     fees = typer.Typer(help="Fee rates, and the volumes of tiers.", no_args_is_help=True)
     fees.command("set")(set_fees)
@@ -22,10 +24,79 @@ def register(app: typer.Typer) -> None:
 
 
 def list_markets(exchange: str = _EXCHANGE, as_json: bool = _JSON) -> None:
-    """List the markets with their best prices."""
+    """List the markets with their rules and their best prices, as they are now."""
     from matchbox.tools import operate
 
     operate.show_markets(exchange, as_json=as_json)
+
+
+def add_market(
+    exchange: str = _EXCHANGE,
+    symbol: str = typer.Argument(..., metavar="SYMBOL", help="What bots call it."),
+    base: str = typer.Option(..., metavar="ASSET", help="What is bought and sold."),
+    quote: str = typer.Option(..., metavar="ASSET", help="What is paid with."),
+    tick: str = typer.Option(..., metavar="DECIMAL", help="Prices are whole numbers of it."),
+    lot: str = typer.Option(..., metavar="DECIMAL", help="Quantities are whole numbers of it."),
+    number: int | None = typer.Option(
+        None, "--id", metavar="NUMBER", help="Its number; left out: one that was never given."
+    ),
+    price_step: int | None = typer.Option(
+        None, metavar="TICKS", help="Prices of orders are multiples of it; 1 if left out."
+    ),
+    quantity_step: int | None = typer.Option(
+        None, metavar="LOTS", help="Quantities of orders are multiples of it; 1 if left out."
+    ),
+    max_price: str = typer.Option("", metavar="DECIMAL", help="Highest price of an order."),
+    min_quantity: str = typer.Option("", metavar="DECIMAL", help="Smallest quantity of an order."),
+    max_quantity: str = typer.Option("", metavar="DECIMAL", help="Largest quantity of an order."),
+    max_orders: int | None = typer.Option(
+        None, metavar="COUNT", help="How many orders can be open; 65536 if left out."
+    ),
+    max_specials: int | None = typer.Option(
+        None, metavar="COUNT", help="How many of them can be icebergs or wait for a trigger."
+    ),
+    matcher: int | None = typer.Option(
+        None, metavar="NUMBER", help="Which one carries it; left out: the one with the fewest."
+    ),
+    as_json: bool = _JSON,
+) -> None:
+    """Add a market to the running exchange; it can be traded at once.
+
+    The options are as the keys of a [[market]] table of the configuration.
+    """
+    from matchbox.tools import define
+
+    define.add_market(
+        exchange,
+        {
+            "symbol": symbol,
+            "base": base,
+            "quote": quote,
+            "tick_size": tick,
+            "lot_size": lot,
+            "id": number,
+            "price_step": price_step,
+            "quantity_step": quantity_step,
+            "max_price": max_price or None,
+            "min_quantity": min_quantity or None,
+            "max_quantity": max_quantity or None,
+            "max_orders": max_orders,
+            "max_specials": max_specials,
+            "matcher": matcher,
+        },
+        as_json=as_json,
+    )
+
+
+def remove_market(
+    exchange: str = _EXCHANGE,
+    symbol: str = typer.Argument(..., metavar="SYMBOL", help="Of the market."),
+    as_json: bool = _JSON,
+) -> None:
+    """Remove a market of which no order is open; its number and symbol can be given again."""
+    from matchbox.tools import define
+
+    define.remove("market", exchange, symbol, as_json=as_json)
 
 
 def set_market(

@@ -25,7 +25,12 @@ def register(app: typer.Typer) -> None:
         withdraw.command()(command)
     app.add_typer(withdraw, name="withdraw")
     app.command()(transfer)
-    for name, action in (("list", list_accounts), ("show", show_account), ("set", set_account)):
+    for name, action in (
+        ("list", list_accounts),
+        ("show", show_account),
+        ("add", add_account),
+        ("set", set_account),
+    ):
         account.command(name)(action)
     app.add_typer(account, name="account")
 
@@ -166,6 +171,23 @@ def show_account(exchange: str = _EXCHANGE, account: str = _ACCOUNT, as_json: bo
     from matchbox.tools import operate
 
     operate.show_account(exchange, account, as_json=as_json)
+
+
+def add_account(
+    exchange: str = _EXCHANGE,
+    name: str = typer.Argument(..., metavar="NAME", help="What a bot names when it attaches."),
+    number: int | None = typer.Option(
+        None, "--id", metavar="NUMBER", help="Its number; left out: one that was never given."
+    ),
+    parent: str = typer.Option(
+        "", metavar="ACCOUNT", help="Name or number of the account that it is a sub-account of."
+    ),
+    as_json: bool = _JSON,
+) -> None:
+    """Add an account to the running exchange, for the user that runs it."""
+    from matchbox.tools import define
+
+    define.add_account(exchange, name, number, parent, as_json=as_json)
 
 
 def set_account(

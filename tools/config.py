@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from matchbox.shm.errors import ConfigError
+from matchbox.shm.errors import BadArgument, ConfigError
 from matchbox.shm.records import (
     LOG_RECORD,
     MARKET_RECORD,
@@ -93,7 +93,7 @@ class Market:
     min_quantity_lots: int
     max_quantity_lots: int
     max_orders: int
-    max_specials: int
+    specials: int  # as in its ADD_MARKET record
     matcher: int
 
 
@@ -107,6 +107,7 @@ class Limits:
     max_markets: int
     max_balances: int
     max_references: int
+    max_orders: int
 
 
 @dataclass(frozen=True)
@@ -205,6 +206,19 @@ def agent_names(matchers: int) -> tuple[str, ...]:
     return ("sequencer", *(f"matcher-{k}" for k in range(matchers)), "publisher", "journaler")
 
 
+def market_record(
+    values: dict[str, Any], assets: Iterable[Asset], options: dict[str, str]
+) -> NDArray[Any]:
+    """The ADD_MARKET record (MARKET_RECORD) of a market that is described as in a [[market]] table.
+
+    `options` is what messages call a key. Raises BadArgument.
+    """
+    loader = _Options(values, options)
+    row = loader.table(("market", 0), "market")
+    market = loader.market(("market", 0), row, {asset.name: asset for asset in assets})
+    return _market_records((market,))
+
+
 def available_cores() -> tuple[int, ...]:
     """The cores that this process may use, ascending."""
     return tuple(sorted(os.sched_getaffinity(0)))
@@ -295,6 +309,7 @@ def _market_records(markets: tuple[Market, ...]) -> NDArray[Any]:
         record["symbol"] = market.symbol.encode()
         record["base_asset"], record["quote_asset"] = market.base.id, market.quote.id
         record["tick_mantissa"], record["tick_scale"] = market.tick_mantissa, market.tick_scale
+        record["specials"] = market.specials
         for field in same:
             record[field] = getattr(market, field)
     return records
@@ -395,6 +410,7 @@ class _Loader:
         accounts = self.accounts()
         deposits = self.deposits({a.name: a for a in accounts}, {a.name: a for a in assets})
         markets = self.markets({a.name: a for a in assets}, top["matchers"])
+        self.check_orders(markets, limits.max_orders)
         for section, ids, limit in (
             ("asset", [a.id for a in assets], "max_assets"),
             ("account", [a.number for a in accounts], "max_accounts"),
@@ -432,6 +448,16 @@ class _Loader:
                     (section, i, key), f"is out of range: {number}", f"1 to {limit} = {maximum}"
                 )
 
+    def check_orders(self, markets: tuple[Market, ...], maximum: int) -> None:
+        """Is there room for as many open orders as the markets can have?"""
+        wanted = sum(market.max_orders for market in markets)
+        if maximum and wanted > maximum:
+            self.fail(
+                ("limits", "max_orders"),
+                f"is too little for the markets: {maximum}",
+                f"{wanted} or more, as they have together",
+            )
+
     def assets(self) -> tuple[Asset, ...]:
         rows = self.array("asset")
         for where, row in rows:
@@ -442,6 +468,7 @@ class _Loader:
     def limits(self) -> Limits:
         row = self.plain("limits")
         row["max_balances"] = row["max_balances"] or 4 * row["max_accounts"] + 1024
+        row["max_orders"] = row["max_orders"] or 0
         return Limits(**row)
 
     def deposits(
@@ -536,7 +563,8 @@ class _Loader:
             min_quantity_lots=min_quantity,
             max_quantity_lots=max_quantity,
             max_orders=row["max_orders"],
-            max_specials=row["max_specials"] or max(64, row["max_orders"] // 16),
+            # 2^(specials - 1) orders, or more than were asked for.
+            specials=(row["max_specials"] - 1).bit_length() + 1 if row["max_specials"] else 0,
             matcher=row["matcher"],
         )
 
@@ -642,6 +670,18 @@ class _Loader:
         except Wrong as error:
             self.fail(("process",), str(error))
         return processes
+
+
+class _Options(_Loader):
+    """Reads one table that stands on a command line."""
+
+    def __init__(self, values: dict[str, Any], options: dict[str, str]) -> None:
+        self.document = {"market": [values]}
+        self.options = options
+
+    def fail(self, where: Where, problem: str, allowed: str = "") -> NoReturn:
+        text = f"{self.options.get(str(where[-1]), str(where[-1]))} {problem}"
+        raise BadArgument(f"{text}; allowed: {allowed}" if allowed else text)
 
 
 def _spell(where: Where) -> str:

@@ -17,17 +17,26 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from matchbox.core.agent import Agent
 from matchbox.core.loop import Bell, Loop
 from matchbox.core.matcher import MatcherAgent
-from matchbox.core.plan import OPERATOR_SLOT, Plan, PlanThread
+from matchbox.core.plan import (
+    OPERATOR_SLOT,
+    Plan,
+    PlanMarket,
+    PlanThread,
+    place,
+    prepare,
+    take,
+)
 from matchbox.core.publisher import Publisher
 from matchbox.core.sequencer import OPEN_ORDER, Sequencer
 from matchbox.persistence.journal import Reader, Writer
@@ -35,6 +44,7 @@ from matchbox.persistence.journaler import Journaler
 from matchbox.shm import segment
 from matchbox.shm.board import Board
 from matchbox.shm.errors import BadArgument, MatchboxError
+from matchbox.shm.records import LOG_RECORD
 from matchbox.shm.ring import Ring
 from matchbox.shm.segment import SegmentName
 from matchbox.tools.channel import Channel, close_all
@@ -131,6 +141,8 @@ class Host:
         self._plan = plan
         self._open: dict[str, mmap.mmap] = {}
         self._sessions: dict[int, tuple[Ring, Ring]] = {}
+        self._journal: Iterator[Any] | None = None
+        self._unplayed: NDArray[Any] = np.empty(0, LOG_RECORD)
         board = Board.attach(self._segment("board"))
         self.engines: list[EngineThread] = []
         self.journals: list[JournalThread] = []
@@ -165,12 +177,16 @@ class Host:
             return self.open_session(int(request["slot"]), fds)
         actions: dict[str, Callable[..., dict[str, Any]]] = {
             "close_session": self.close_session,
+            "place_market": self.place_market,
+            "take_market": self.take_market,
+            "positions": self.positions,
             "recover": self.recover,
             "begin": self.begin,
             "finish": self.finish,
             "state": self.state,
             "balances": self.balances,
             "orders": self.orders,
+            "listing": self.listing,
         }
         if do not in actions:
             raise BadArgument(f"a host does not know how to: {do}")
@@ -189,6 +205,39 @@ class Host:
             loop.call(partial(agent.close_session, slot), _CALL_TIMEOUT_S)
         return {}
 
+    def place_market(self, market: dict[str, Any]) -> dict[str, Any]:
+        """Map what our agents need for one more market, here, where no agent waits for it; then
+        make it known to them. An error leaves what was done to take_market().
+        """
+        wanted = PlanMarket(**market)
+        found = [(loop, agent) for loop, agent in self._agents()]
+        memory = [prepare(agent, wanted, self._segment) for _, agent in found]
+        # The sequencer last: from then on the market's record would be taken.
+        for (loop, agent), given in sorted(
+            zip(found, memory, strict=True), key=lambda entry: isinstance(entry[0][1], Sequencer)
+        ):
+            loop.call(partial(place, agent, wanted, given), _CALL_TIMEOUT_S)
+        return {}
+
+    def take_market(self, number: int) -> dict[str, Any]:
+        """Give back the memory of a market that all of our agents are done with; it is unmapped
+        here. An error if it is open.
+        """
+        for loop, agent in self._agents():
+            loop.call(partial(take, agent, number), _CALL_TIMEOUT_S)
+        self._open.pop(f"depth-{number}", None)
+        return {}
+
+    def positions(self) -> dict[str, Any]:
+        """The log record up to which each of our agents is done."""
+        found = {}
+        for loop, agent in self._agents():
+            found[agent.name] = loop.call(partial(getattr, agent, "position"), _CALL_TIMEOUT_S)
+        return {"positions": found}
+
+    def _agents(self) -> list[tuple[Loop, Any]]:
+        return [(engine.loop, agent) for engine in self.engines for agent in engine.agents.values()]
+
     def _session_agents(self) -> list[tuple[Loop, Sequencer | Publisher]]:
         return [
             (engine.loop, agent)
@@ -204,14 +253,23 @@ class Host:
         raise BadArgument("this host runs no sequencer")
 
     def recover(self, directory: str) -> dict[str, Any]:
-        """Republish the journal through the live rings, and settle all of it."""
+        """Republish the journal through the live rings, and settle all of it.
+
+        Where it adds a market that has no memory, the answer has that record (`wanted`, in hex);
+        once the market is placed, the next call goes on.
+        """
         loop, sequencer = self._sequencer()
         began = time.monotonic()
-        count = 0
-        with Reader(Path(directory)) as reader:
-            for batch in reader.batches():
-                self._replay(loop, sequencer, batch.records)
-                count += len(batch.records)
+        if self._journal is None:
+            self._journal = _records(Path(directory))
+        while True:
+            self._unplayed = self._replay(loop, sequencer, self._unplayed)
+            if len(self._unplayed):
+                return {"wanted": self._unplayed[:1].tobytes().hex()}
+            following = next(self._journal, None)
+            if following is None:
+                break
+            self._unplayed = following
         last = sequencer.position
         moved = time.monotonic()
         while sequencer.settled < last:
@@ -223,20 +281,24 @@ class Host:
                 )
             else:
                 time.sleep(0.0005)
-        return {"records": count, "sequence": last, "seconds": time.monotonic() - began}
+        return {"records": last, "sequence": last, "seconds": time.monotonic() - began}
 
     @staticmethod
-    def _replay(loop: Loop, sequencer: Sequencer, records: Any) -> None:
+    def _replay(loop: Loop, sequencer: Sequencer, records: NDArray[Any]) -> NDArray[Any]:
+        """Those that are left, the first of which adds a market without memory."""
         moved = time.monotonic()
         while len(records):
             done = loop.call(partial(sequencer.replay, records), _CALL_TIMEOUT_S)
             records = records[done:]
+            if sequencer.wanted_market:
+                break
             if done:
                 moved = time.monotonic()
                 continue
             if time.monotonic() - moved > _REPLAY_PATIENCE_S:
                 raise MatchboxError(f"replay stands still: sequence={sequencer.position}")
             time.sleep(0.0002)
+        return records
 
     def begin(self) -> dict[str, Any]:
         """Begin the epoch: from now on commands are taken. The operator is attached."""
@@ -283,6 +345,15 @@ class Host:
             row["client_order_id"] = row["client_order_id"].decode()
         return {"orders": rows}
 
+    def listing(self) -> dict[str, Any]:
+        """What holds of each market, and [asset, scale, supply] of each asset."""
+        loop, sequencer = self._sequencer()
+
+        def ask() -> dict[str, Any]:
+            return {"markets": sequencer.markets(), "assets": sequencer.assets()}
+
+        return loop.call(ask, _CALL_TIMEOUT_S)
+
     def state(self) -> dict[str, Any]:
         """Position of every agent, and state hashes where there are any."""
         found: dict[str, Any] = {}
@@ -296,6 +367,13 @@ class Host:
     def stop(self) -> None:
         for thread in self._threads():
             thread.stop()
+
+
+def _records(directory: Path) -> Iterator[NDArray[Any]]:
+    """The journal, batch by batch."""
+    with Reader(directory) as reader:
+        for batch in reader.batches():
+            yield batch.records
 
 
 def look(agent: Agent) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from matchbox.persistence.journal import Reader
 from matchbox.shm.errors import BadArgument
 from matchbox.shm.records import MONEY_RECORD, NAMED_RECORD, Kind
 from matchbox.tools.config import default_data, load
-from matchbox.tools.recordview import LISTS, MONEY, ORDERS, SUBSCRIPTIONS, Names
+from matchbox.tools.recordview import LISTS, MONEY, ORDERS, REMOVALS, SUBSCRIPTIONS, Names
 
 END = (1 << 64) - 1
 # Records that name a market, an account, or a session that they are about, where these fields say.
@@ -32,6 +32,7 @@ WITH_MARKET = (
     *LISTS,
     Kind.MASS_CANCEL,
     Kind.ADD_MARKET,
+    Kind.REMOVE_MARKET,
     Kind.SET_MARKET,
     Kind.SET_FEES,
 )
@@ -146,13 +147,19 @@ def read(
             if skipped and not header["definitions"]:
                 continue
             records = reader.batch(header).records
-            names.learn(records)
-            if not skipped:
-                chosen = view.select(records)
+            for part in _by_definitions(records):
+                names.learn(part)
+                chosen = part[:0] if skipped else view.select(part)
                 if len(chosen):
                     yield chosen
         if position > view.last or not follow():
             return
+
+
+def _by_definitions(records: NDArray[Any]) -> list[NDArray[Any]]:
+    """Records in parts in which a number has one meaning: it can be given again after a removal."""
+    removals = np.isin(records["kind"], REMOVALS) & (records["reject"] == 0)
+    return np.split(records, np.flatnonzero(removals) + 1)
 
 
 def wait_for_more() -> bool:

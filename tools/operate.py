@@ -14,8 +14,9 @@ from rich.table import Table
 
 from matchbox.shm.connect import Connection, connect, look
 from matchbox.shm.errors import BadArgument, EngineDown, MatchboxError
+from matchbox.shm.market import Market
 from matchbox.shm.reasons import describe
-from matchbox.shm.records import COMMAND, EventKind
+from matchbox.shm.records import COMMAND, EventKind, MarketState
 from matchbox.shm.session import Session
 from matchbox.tools.recordview import format_time
 from matchbox.tools.run import find_data
@@ -176,27 +177,33 @@ def show_account(exchange: str, account: str, *, as_json: bool) -> None:
 
 
 def show_markets(exchange: str, *, as_json: bool) -> None:
-    """All markets, with their best prices."""
+    """All markets, with their rules and best prices."""
     connection = look(find_data(exchange))
-    rows = [_market(connection, number) for number in _market_numbers(connection)]
+    rules, _ = connection.listing()
+    markets = sorted(connection.markets.values(), key=lambda market: market.number)
+    rows = [
+        _market(connection, market, rules[market.number])
+        for market in markets
+        if market.number in rules
+    ]
     if as_json:
         print_json(rows)
         return
-    columns = ("number", "symbol", "tick_size", "lot_size", "bid", "ask", "last", "trades")
+    seen = ("number", "symbol", "state", "tick_size", "lot_size", "bid", "ask", "last", "trades")
+    columns = (*seen, "min_notional", "bands", "protection", "account_orders", "orders")
     cells = [["-" if row[name] is None else row[name] for name in columns] for row in rows]
     heads = tuple(column.replace("_", " ") for column in columns)
-    show_table(heads, cells, left=2)
+    show_table(heads, cells, left=3)
 
 
-def _market_numbers(connection: Connection) -> list[int]:
-    return sorted(market.number for market in connection.markets.values())
-
-
-def _market(connection: Connection, number: int) -> dict[str, Any]:
-    market, top = connection.market(number), connection.book(number).top()
+def _market(connection: Connection, market: Market, rules: dict[str, Any]) -> dict[str, Any]:
+    """What there is to say of a market; bands and protection in bips."""
+    top = connection.book(market.number).top()
     best = [f"{market.price(side[0][0]):f}" if len(side) else None for side in (top.bids, top.asks)]
+    up, down = rules["band_up_bips"], rules["band_down_bips"]
+    last, quote = rules["last_price_ticks"], connection.asset(market.quote_asset)
     return {
-        "number": number,
+        "number": market.number,
         "symbol": market.symbol,
         "base": market.base,
         "quote": market.quote,
@@ -206,6 +213,39 @@ def _market(connection: Connection, number: int) -> dict[str, Any]:
         "max_quantity": f"{market.quantity(market.max_quantity_lots).normalize():f}",
         "bid": best[0],
         "ask": best[1],
-        "last": f"{market.price(top.last_price_ticks):f}" if top.trades else None,
+        "last": f"{market.price(last):f}" if last else None,
         "trades": top.trades,
+        "state": MarketState(rules["state"]).name.lower().replace("_", "-"),
+        "min_notional": f"{quote.amount(rules['min_notional']):f}"
+        if rules["min_notional"]
+        else None,
+        "bands": f"+{up} -{down}" if up or down else None,
+        "band_up": up or None,
+        "band_down": down or None,
+        "protection": rules["protection_bips"],
+        "account_orders": rules["account_orders"] or None,
+        "orders": rules["live_orders"],
+        "max_orders": rules["max_orders"],
+        "own_fees": rules["own_fees"],
     }
+
+
+def show_assets(exchange: str, *, as_json: bool) -> None:
+    """All assets, and how much of each there is."""
+    connection = look(find_data(exchange))
+    _, supply = connection.listing()
+    rows = [
+        {
+            "number": asset.number,
+            "name": asset.name,
+            "scale": asset.scale,
+            "supply": f"{asset.amount(supply[asset.number]):f}",
+        }
+        for asset in sorted(connection.assets.values(), key=lambda asset: asset.number)
+        if asset.number in supply
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    columns = ("number", "name", "scale", "supply")
+    show_table(columns, [[row[name] for name in columns] for row in rows], left=2)

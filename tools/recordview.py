@@ -49,6 +49,7 @@ ORDERS = (Kind.NEW_ORDER, Kind.CANCEL_ORDER, Kind.AMEND_ORDER)
 LISTS = (Kind.ORDER_LIST, Kind.RELEASE)
 SUBSCRIPTIONS = (Kind.SUBSCRIBE, Kind.UNSUBSCRIBE)
 DEFINITIONS = (Kind.ADD_ASSET, Kind.ADD_ACCOUNT, Kind.ADD_MARKET)
+REMOVALS = (Kind.REMOVE_MARKET, Kind.REMOVE_ASSET)
 MONEY = (
     Kind.DEPOSIT,
     Kind.REQUEST_WITHDRAWAL,
@@ -62,11 +63,12 @@ Values = dict[str, Any]
 
 @dataclass
 class Names:
-    """What the definitions that were seen call things."""
+    """What the definitions that were seen call things; of one number, the last."""
 
     assets: dict[int, tuple[str, int]] = field(default_factory=dict)
     accounts: dict[int, str] = field(default_factory=dict)
     markets: dict[int, Market] = field(default_factory=dict)
+    former: dict[str, int] = field(default_factory=dict)  # symbols whose number is another's now
 
     def learn(self, records: NDArray[Any]) -> None:
         """From the definitions among LOG_RECORDs; those that were refused define nothing."""
@@ -84,7 +86,10 @@ class Names:
         base, quote = (int(record[name]) for name in ("base_asset", "quote_asset"))
         base_name, base_scale = self.assets.get(base, (str(base), 0))
         quote_name, quote_scale = self.assets.get(quote, (str(quote), 0))
-        self.markets[int(record["market"])] = Market.from_record(
+        number = int(record["market"])
+        if number in self.markets:
+            self.former[self.markets[number].symbol] = number
+        self.markets[number] = Market.from_record(
             record, base_name, base_scale, quote_name, quote_scale
         )
 
@@ -93,6 +98,8 @@ class Names:
         for number, market in self.markets.items():
             if text in (market.symbol, str(number)):
                 return number
+        if text in self.former:
+            return self.former[text]
         known = ", ".join(m.symbol for m in self.markets.values())
         raise BadArgument(f"no such market in this log: market={text}, known={known}")
 
@@ -143,6 +150,8 @@ def fields(record: Any, names: Names) -> Values:
         return out | _account(record, names) | {"milliseconds": int(record["quantity_lots"])}
     if kind == Kind.ADD_MARKET:
         return out | _market_fields(record.view(MARKET_RECORD))
+    if kind in REMOVALS:
+        return out | _removal_fields(kind, record.view(NAMED_RECORD), names)
     return out | _named_fields(kind, record.view(NAMED_RECORD), names)
 
 
@@ -344,8 +353,17 @@ def _market_fields(record: Any) -> Values:
     out = {"market": int(record["market"]), "symbol": _text(record["symbol"])}
     names = "base_asset quote_asset lot_units notional_units tick_mantissa tick_scale"
     names += " price_step_ticks quantity_step_lots max_price_ticks min_quantity_lots"
-    names += " max_quantity_lots max_orders"
+    names += " max_quantity_lots max_orders specials"
     return out | {name: int(record[name]) for name in names.split()}
+
+
+def _removal_fields(kind: int, record: Any, names: Names) -> Values:
+    """What is removed, as the record calls it, else as it was defined."""
+    number, name = int(record["id"]), _text(record["name"])
+    if kind == Kind.REMOVE_ASSET:
+        return {"asset": number, "asset_name": name or names.assets.get(number, (None, 0))[0]}
+    market = names.markets.get(number)
+    return {"market": number, "symbol": name or (market.symbol if market else None)}
 
 
 def _named_fields(kind: int, record: Any, names: Names) -> Values:

@@ -50,7 +50,7 @@ def _greet(config: Config, supervisor: Supervisor) -> None:
     for thread in supervisor.plan.threads:
         where = "any core" if thread.core is None else f"core {thread.core}"
         print(f"  {thread.name:<12} {where}, {thread.idle:<5}  {', '.join(thread.agents)}")
-    markets = ", ".join(market.symbol for market in config.markets)
+    markets = ", ".join(market.symbol for market in supervisor.catalog.markets.values())
     print(f"  markets      {markets or 'none'}")
     if config.markets and config.accounts:
         market, account = config.markets[0], config.accounts[0]

@@ -19,7 +19,7 @@ import time
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from matchbox.shm.reasons import Reason
 from matchbox.shm.records import (
     COMMAND,
     FEE_ACCOUNT,
+    LOG_RECORD,
     MARKET_RECORD,
     NAMED_RECORD,
     Capability,
@@ -42,6 +43,10 @@ from matchbox.shm.segment import SegmentName
 from matchbox.shm.session import Session
 from matchbox.tools.channel import Channel, close_all
 from matchbox.tools.config import Config
+
+if TYPE_CHECKING:
+    from matchbox.tools.catalog import Listed
+    from matchbox.tools.listing import Listing
 
 _ANSWER_TIMEOUT_S = 30.0
 # Of operator records. A transfer has two balances; the first answers it.
@@ -123,18 +128,22 @@ class Line:
 class Doorkeeper:
     """Answers the control socket. Single-threaded: the supervisor's selector calls it."""
 
-    config: Config
-    plan: Plan
+    config: Config  # who may attach and operate
+    listing: "Listing"  # what there is to trade
     operator: Operator
     hosts: list[Channel]  # those with a sequencer or a publisher
     engine_pids: list[int]  # theirs
     selector: selectors.BaseSelector
     sessions: dict[int, Attached] = field(default_factory=dict)  # by slot
+    plan: Plan = field(init=False)
     _listener: socket.socket | None = None
     _lines: dict[socket.socket, Line] = field(default_factory=dict)
     _lost_slots: set[int] = field(default_factory=set)
     _most_lines: int = 0
     _most_of_user: int = 0
+
+    def __post_init__(self) -> None:
+        self.plan = self.listing.plan
 
     def listen(self, path: Path) -> None:
         """Open the control socket. Any user may connect: who it is decides what is allowed."""
@@ -228,9 +237,11 @@ class Doorkeeper:
         self.sweep()
 
     def _answer(self, line: socket.socket, data: bytes) -> tuple[bytes, list[int], bytes]:
-        if len(data) != REQUEST.itemsize:
+        if len(data) not in (REQUEST.itemsize, REQUEST.itemsize + LOG_RECORD.itemsize):
             raise Refused(
-                Reason.BAD_FIELD, f"a request has {REQUEST.itemsize} bytes: bytes={len(data)}"
+                Reason.BAD_FIELD,
+                f"a request has {REQUEST.itemsize} bytes, with a record behind it "
+                f"{REQUEST.itemsize + LOG_RECORD.itemsize}: bytes={len(data)}",
             )
         request = np.frombuffer(data, REQUEST, 1)[0]
         if request["magic"] != MAGIC or request["layout_version"] != LAYOUT_VERSION:
@@ -241,14 +252,17 @@ class Doorkeeper:
             )
         pid, uid = _peer(line)
         kind = int(request["kind"])
+        if (kind == RequestKind.DEFINE) != (len(data) > REQUEST.itemsize):
+            raise Refused(Reason.BAD_FIELD, "DEFINE has a record behind it, and no other request")
+        if kind == RequestKind.DEFINE:
+            return self._define(request, data[REQUEST.itemsize :], uid)
         if kind == RequestKind.ATTACH:
             return self._attach(request, pid, uid)
         if kind == RequestKind.DEPTH:
             return self._depth(request)
         if kind == RequestKind.MARKETS:
-            definitions = self.config.definitions()
-            markets = definitions[definitions["kind"] == Kind.ADD_MARKET].view(MARKET_RECORD)
-            return reply(count=len(markets)), [], markets.tobytes()
+            markets = [market.record for market in self._markets()]
+            return reply(count=len(markets)), [], np.array(markets, MARKET_RECORD).tobytes()
         if kind == RequestKind.CLOSE:
             return self._close(request, pid)
         if kind in (
@@ -256,6 +270,7 @@ class Doorkeeper:
             RequestKind.ACCOUNTS,
             RequestKind.BALANCES,
             RequestKind.ORDERS,
+            RequestKind.LISTING,
         ):
             return reply(), [_document(self._look(kind, request, uid))], b""
         raise Refused(
@@ -368,9 +383,9 @@ class Doorkeeper:
         """The number of the account, if this user may have it; 0 for none."""
         if not name:
             return 0
-        for account in self.config.accounts:
-            if account.name == name and (self._owner(uid) or uid in account.user_ids):
-                return account.number
+        number = self.listing.catalog.named(Kind.ADD_ACCOUNT, name)
+        if number and (self._owner(uid) or number in self._own_accounts(uid)):
+            return number
         raise Refused(
             Reason.ACCOUNT_NOT_PERMITTED,
             f"no account of this name is open to you: account={name}, user={_user(uid)}",
@@ -406,11 +421,12 @@ class Doorkeeper:
 
     def _depth(self, request: Any) -> tuple[bytes, list[int], bytes]:
         number, symbol = int(request["market"]), _text(request, "symbol")
-        for market in self.config.markets:
-            if market.id == number or (not number and market.symbol == symbol):
-                fd = segment.open_fd(self._part(f"depth-{market.id}"), writable=False)
+        markets = self._markets()
+        for market in markets:
+            if market.number == number or (not number and market.symbol == symbol):
+                fd = segment.open_fd(self._part(f"depth-{market.number}"), writable=False)
                 return reply(), [fd], b""
-        symbols = ", ".join(market.symbol for market in self.config.markets[:20])
+        symbols = ", ".join(market.symbol for market in markets[:20])
         raise Refused(
             Reason.UNKNOWN_MARKET, f"no such market: {symbol or number}; there are: {symbols}"
         )
@@ -420,7 +436,10 @@ class Doorkeeper:
     def _look(self, kind: int, request: Any, uid: int) -> Any:
         """What is asked for, as JSON has it."""
         if kind == RequestKind.ASSETS:
-            return [{"number": a.id, "name": a.name, "scale": a.scale} for a in self.config.assets]
+            assets = self.listing.catalog.assets.values()
+            return [{"number": a.id, "name": a.name, "scale": a.scale} for a in assets]
+        if kind == RequestKind.LISTING:
+            return self._ask_sequencer("listing")
         accounts = self._accounts_of(uid)
         if kind == RequestKind.ACCOUNTS:
             return list(accounts.values())
@@ -440,18 +459,25 @@ class Doorkeeper:
 
     def _accounts_of(self, uid: int) -> dict[int, dict[str, Any]]:
         """The accounts that a user may name: all, or those that are open to it and their subs."""
-        definitions = self.config.definitions()
-        records = definitions[definitions["kind"] == Kind.ADD_ACCOUNT].view(NAMED_RECORD)
-        own = {a.number for a in self.config.accounts if uid in a.user_ids}
+        own = self._own_accounts(uid)
         return {
-            int(record["account"]): {
-                "number": int(record["account"]),
-                "name": _text(record, "name"),
-                "parent": int(record["parent"]),
+            account.number: {
+                "number": account.number,
+                "name": account.name,
+                "parent": account.parent,
             }
-            for record in records
-            if self._operates(uid) or {int(record["account"]), int(record["parent"])} & own
+            for account in self.listing.catalog.accounts.values()
+            if self._operates(uid) or {account.number, account.parent} & own
         }
+
+    def _own_accounts(self, uid: int) -> set[int]:
+        """The accounts that the configuration opens to a user."""
+        return {a.number for a in self.config.accounts if uid in a.user_ids}
+
+    def _markets(self) -> "list[Listed]":
+        """Those that there are, without those that somebody's record has removed."""
+        self.listing.sweep()
+        return list(self.listing.catalog.markets.values())
 
     def _ask_sequencer(self, do: str, **fields: Any) -> dict[str, Any]:
         """What the host of the sequencer answers. Raises Refused."""
@@ -464,6 +490,23 @@ class Doorkeeper:
             raise Refused(Reason.ENGINE_STOPPED, str(error)) from None
         except MatchboxError as error:
             raise Refused(Reason.BAD_FIELD, str(error)) from None
+
+    # -- what there is
+
+    def _define(self, request: Any, data: bytes, uid: int) -> tuple[bytes, list[int], bytes]:
+        """An operator's ADD_ or REMOVE_ record."""
+        if not self._operates(uid):
+            raise Refused(
+                Reason.NOT_PERMITTED, f"not an operator of this exchange: user={_user(uid)}"
+            )
+        record = np.frombuffer(data, LOG_RECORD, 1)[0]
+        wanted = int(request["number"])
+        number, answer = self.listing.define(record, wanted - 1 if wanted else None)
+        self.listing.say(
+            f"{Kind(int(record['kind'])).name} {number} by user {_user(uid)}: log record "
+            f"{int(answer['sequence']):,}."
+        )
+        return reply(account=number, sequence=int(answer["sequence"])), [], b""
 
     def _part(self, part: str) -> SegmentName:
         return SegmentName(self.plan.instance, self.plan.epoch, part)
@@ -505,6 +548,7 @@ class Doorkeeper:
 
     def sweep(self) -> None:
         """Free the slots of sessions whose last report is out; detach those without a process."""
+        self.listing.sweep()
         for session in self.sessions.values():
             if session.pidfd < 0:
                 self._detach(session, Reason.DISCONNECTED)

@@ -238,7 +238,9 @@ SECTIONS: dict[str, dict[str, Key]] = {
         "max_specials": Key(
             _whole(1, MAX_ORDERS), default_text="a 16th of `max_orders`, 64 at least"
         ),
-        "matcher": Key(_whole(0, 63), default_text="spread evenly, in the order of the file"),
+        "matcher": Key(
+            _whole(0, 63), default_text="the one with the fewest, in the order of the file"
+        ),
     },
     "limits": {
         "max_sessions": Key(_whole(1, 1024), 64),
@@ -247,6 +249,9 @@ SECTIONS: dict[str, dict[str, Key]] = {
         "max_markets": Key(_whole(1, 65535), 1024),
         "max_balances": Key(_whole(1, 1 << 31), default_text="4 times `max_accounts`, and 1024"),
         "max_references": Key(_whole(1, 1 << 27), 65536),
+        "max_orders": Key(
+            _whole(1, 1 << 30), default_text="as many as all markets can have, and 65536"
+        ),
     },
     "rings": {
         "log": Key(_slots(1024, 1 << 26), 1 << 18),

@@ -23,7 +23,7 @@ from rich.table import Table
 from matchbox.shm import segment
 from matchbox.shm.board import Board
 from matchbox.shm.depth import Book, read_definition
-from matchbox.shm.errors import BadArgument, SegmentError
+from matchbox.shm.errors import BadArgument, MarketRemoved, SegmentError
 from matchbox.shm.market import Market
 from matchbox.shm.ring import Ring
 from matchbox.tools.folder import living, read_status
@@ -153,7 +153,7 @@ def look(data: Path) -> Look:
     matchers = sum(part.startswith("events-") for part in parts)
     for part in sorted(parts, key=_order):
         # A segment can vanish meanwhile: the instance may be stopping.
-        with contextlib.suppress(SegmentError):
+        with contextlib.suppress(SegmentError, MarketRemoved):
             if part.startswith("depth-"):
                 now.markets.append(_market(parts[part]))
             elif part != "board":

@@ -1,8 +1,9 @@
 """The supervisor: starts an instance, watches it, stops it, and cleans up what a dead one left.
 
     up       lock the data folder; take over what a dead run left (its log ring into the journal);
-             make the segments; start the processes; replay the journal; begin the epoch; define
-             what the configuration adds; serve
+             make the segments; start the processes; replay the journal, with memory for the
+             markets that come and go in it; begin the epoch; define what the configuration adds;
+             serve
     stop     take no more commands; let publisher and journaler finish; end the processes; remove
              the segments
     failure  of a process: stop the others, save the log ring into the journal, say what happened,
@@ -23,6 +24,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,25 +36,25 @@ from matchbox.persistence.journal import Reader, Writer
 from matchbox.persistence.journaler import drain_log_ring
 from matchbox.shm import segment
 from matchbox.shm.board import Board
-from matchbox.shm.depth import format_depth
 from matchbox.shm.errors import Detached, EngineDown, MatchboxError, SegmentError
 from matchbox.shm.reasons import describe
-from matchbox.shm.records import LOG_RECORD, MARKET_RECORD, MONEY_RECORD, NAMED_RECORD, Kind
+from matchbox.shm.records import MARKET_RECORD, MONEY_RECORD, Kind
 from matchbox.shm.ring import Ring
 from matchbox.shm.segment import SegmentName
 from matchbox.shm.session import Session
 from matchbox.tools import folder, leftovers
+from matchbox.tools.catalog import Catalog, identity, placements, title
 from matchbox.tools.channel import Channel, close_all
 from matchbox.tools.config import Config
 from matchbox.tools.folder import read_status
+from matchbox.tools.listing import Listing
 from matchbox.tools.sessions import Doorkeeper, Operator
 from matchbox.tools.signals import StopSignals
 
-_DEFINITIONS = (Kind.ADD_ASSET, Kind.ADD_ACCOUNT, Kind.ADD_MARKET)
 _STOP_PATIENCE_S = 60.0
 _EXIT_PATIENCE_S = 10.0
-# What a record says of its own sending, not of what it defines.
-_STAMPS = 40
+# Room for markets that are added while it runs, unless limits.max_orders says how much.
+_SPARE_ORDERS = 65536
 
 Say = Callable[[str], None]
 
@@ -112,6 +114,7 @@ class Supervisor:
         self.data = config.data.absolute()
         self.hosts: list[Host] = []
         self.plan: Plan | None = None
+        self.catalog = Catalog()
         self._status: dict[str, Any] = {}
         self._deposited: set[bytes] = set()
         self._selector = selectors.DefaultSelector()
@@ -130,9 +133,11 @@ class Supervisor:
         self._lock()
         try:
             epoch = self._take_over()
-            known = self._journaled_definitions()
-            missing = self._check_definitions(known)
-            self.plan = make_plan(self.config, epoch)
+            self._learn_journal()
+            missing = self.catalog.missing(self.config, self.say)
+            self.catalog.learn(missing)
+            self.plan = make_plan(self.config, epoch, self.catalog)
+            self.listing = Listing(self.plan, self.catalog, self._segments, self.say)
             self._make_segments()
             self._write_status("starting")
             self._start_hosts()
@@ -236,37 +241,14 @@ class Supervisor:
             "linger_ns": journal.linger_ms * 1_000_000,
         }
 
-    def _journaled_definitions(self) -> NDArray[Any]:
-        """The accepted ADD_ records of the journal."""
-        found = [np.empty(0, LOG_RECORD)]
+    def _learn_journal(self) -> None:
+        """The definitions and the deposits of the journal."""
         with Reader(self.data / "journal") as reader:
             for batch in reader.batches():
                 records = batch.records
-                accepted = records["reject"] == 0
-                found.append(records[np.isin(records["kind"], _DEFINITIONS) & accepted])
-                deposits = records[(records["kind"] == Kind.DEPOSIT) & accepted]
+                self.catalog.learn(records)
+                deposits = records[(records["kind"] == Kind.DEPOSIT) & (records["reject"] == 0)]
                 self._deposited |= {bytes(r) for r in deposits.view(MONEY_RECORD)["reference"]}
-        return np.concatenate(found)
-
-    def _check_definitions(self, known: NDArray[Any]) -> NDArray[Any]:
-        """What the configuration defines and the journal lacks. MatchboxError where they differ."""
-        ours = {_identity(record): record for record in self.config.definitions()}
-        for record in known:
-            kind, number = _identity(record)
-            mine = ours.pop((kind, number), None)
-            what = f"{Kind(kind).name.removeprefix('ADD_').lower()} {number}"
-            if mine is None:
-                if kind == Kind.ADD_MARKET:
-                    raise MatchboxError(
-                        f"{self.config.path}: {what} is in the journal but not in the "
-                        "configuration; allowed: to keep its table as it was"
-                    )
-            elif mine.tobytes()[_STAMPS:] != record.tobytes()[_STAMPS:]:
-                raise MatchboxError(
-                    f"{self.config.path}: {what} is defined otherwise in the journal; "
-                    "allowed: its table as it was when it was added"
-                )
-        return np.array(list(ours.values()), LOG_RECORD)
 
     def _make_segments(self) -> None:
         assert self.plan is not None
@@ -278,17 +260,7 @@ class Supervisor:
             self._segments[part] = None
             self._segments[part] = segment.create(name, size)
         plan.format_rings(self._segments.__getitem__)
-        records = self.config.definitions()
-        records = records[records["kind"] == Kind.ADD_MARKET].view(MARKET_RECORD)
-        for market, record in zip(self.config.markets, records, strict=True):
-            format_depth(
-                self._segments[f"depth-{market.id}"],
-                record,
-                (market.base.name, market.base.scale),
-                (market.quote.name, market.quote.scale),
-                levels=market.max_orders,
-                epoch=plan.epoch,
-            )
+        self.listing.format_first()
         board = Board.create(
             self._segments["board"],
             plan.epoch,
@@ -309,16 +281,22 @@ class Supervisor:
             self.hosts.append(Host(number, process.name, self.plan, settings))
         for host in self.hosts:
             host.wait_ready()
+        self.listing.hosts = list(self.hosts)
         self._write_status("starting")
 
     def _recover(self) -> None:
-        done = self._host_of("sequencer").channel.ask(
-            "recover", directory=str(self.data / "journal"), timeout=None
-        )
+        began = time.monotonic()
+        ask = partial(self._host_of("sequencer").channel.ask, "recover", timeout=None)
+        done = ask(directory=str(self.data / "journal"))
+        while "wanted" in done:
+            self.listing.place_again(np.frombuffer(bytes.fromhex(done["wanted"]), MARKET_RECORD)[0])
+            done = ask(directory=str(self.data / "journal"))
         state = self._wait_for_position(done["sequence"], "replay")
+        self.listing.end_replay()
         if done["records"]:
+            seconds = time.monotonic() - began
             self.say(
-                f"Replayed the journal: {done['records']:,} records in {done['seconds']:.2f} s, "
+                f"Replayed the journal: {done['records']:,} records in {seconds:.2f} s, "
                 f"up to sequence {done['sequence']:,}; state hash {combined_hash(state):016x}."
             )
 
@@ -344,13 +322,14 @@ class Supervisor:
             account=0,
             pidfds=tuple(self._host_of(a).pidfd for a in ("sequencer", "publisher")),
         )
-        self._operator = Operator(session)
+        self._operator = self.listing.operator = Operator(session)
+        for record in definitions[definitions["kind"] == Kind.ADD_MARKET].view(MARKET_RECORD):
+            if int(record["market"]) not in self.listing.placed:
+                self.listing.place(record)
         for record, answer in zip(definitions, self._operator.run(definitions), strict=True):
             if answer["reason"]:
-                kind, name = _identity(record)
-                raise MatchboxError(
-                    f"{Kind(kind).name} {name} was refused: {describe(int(answer['reason']))}"
-                )
+                what, why = title(identity(record), record), describe(int(answer["reason"]))
+                raise MatchboxError(f"{what} was refused: {why}")
         deposits = self.config.deposit_records()
         new = [bytes(r) not in self._deposited for r in deposits.view(MONEY_RECORD)["reference"]]
         for answer in self._operator.run(deposits[np.array(new, bool)]):
@@ -358,7 +337,7 @@ class Supervisor:
                 raise MatchboxError(f"a deposit was refused: {describe(int(answer['reason']))}")
         self._doors = Doorkeeper(
             self.config,
-            self.plan,
+            self.listing,
             self._operator,
             [h.channel for h in serving],
             [h.process.pid for h in serving],
@@ -548,8 +527,15 @@ class Supervisor:
         return [os.getpid(), *(host.process.pid for host in self.hosts)]
 
 
-def make_plan(config: Config, epoch: int) -> Plan:
-    """The plan of a configuration. The journaler gets a thread of its own wherever it is."""
+def make_plan(config: Config, epoch: int, catalog: Catalog) -> Plan:
+    """The plan of a configuration and what is defined. The journaler gets a thread of its own
+    wherever it is.
+
+    A market whose number has been removed once gets its memory when the replay comes to it.
+    """
+    markets = {n: m for n, m in catalog.markets.items() if catalog.never_removed(n)}
+    wanted = {market.id: market.matcher for market in config.markets}
+    matchers = placements(config.matchers, markets, wanted, {})
     threads = []
     for number, process in enumerate(config.processes):
         engine = tuple(agent for agent in process.agents if agent != "journaler")
@@ -572,12 +558,18 @@ def make_plan(config: Config, epoch: int) -> Plan:
         max_assets=config.limits.max_assets,
         max_markets=config.limits.max_markets,
         markets=tuple(
-            PlanMarket(m.id, m.matcher, m.max_orders, m.max_specials) for m in config.markets
+            PlanMarket(number, matchers[number], market.max_orders, market.max_specials)
+            for number, market in markets.items()
         ),
         threads=tuple(threads),
         seed=secrets.randbits(63),
         max_balances=config.limits.max_balances,
         max_references=config.limits.max_references,
+        order_capacity=max(
+            config.limits.max_orders
+            or _SPARE_ORDERS + sum(market.max_orders for market in catalog.markets.values()),
+            catalog.most_orders,
+        ),
     )
 
 
@@ -622,17 +614,3 @@ def kill_host(pid: int) -> None:
         return
     finally:
         os.close(pidfd)
-
-
-def _identity(record: Any) -> tuple[int, int]:
-    """(kind, number) of a definition."""
-    kind = int(record["kind"])
-    field = {Kind.ADD_ASSET: "id", Kind.ADD_ACCOUNT: "account", Kind.ADD_MARKET: "market"}[
-        Kind(kind)
-    ]
-    return kind, int(_view(record, kind)[field])
-
-
-def _view(record: Any, kind: int) -> Any:
-    dtype = MARKET_RECORD if kind == Kind.ADD_MARKET else NAMED_RECORD
-    return np.frombuffer(record.tobytes(), dtype)[0]

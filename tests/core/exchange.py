@@ -13,10 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matchbox.core.instrument import market_record
-from matchbox.core.plan import OPERATOR_SLOT, Plan, PlanMarket, PlanThread
-from matchbox.shm.depth import Book, MarketData, format_depth
+from matchbox.core.plan import OPERATOR_SLOT, Plan, PlanMarket, PlanThread, place, prepare, take
+from matchbox.shm.depth import Book, MarketData, depth_bytes, format_depth
+from matchbox.shm.errors import BadArgument
 from matchbox.shm.market import Asset, Market
-from matchbox.shm.records import COMMAND, LOG_RECORD, MONEY_RECORD, NAMED_RECORD, REPORT, Kind
+from matchbox.shm.records import (
+    COMMAND,
+    LOG_RECORD,
+    MARKET_RECORD,
+    MONEY_RECORD,
+    NAMED_RECORD,
+    REPORT,
+    Kind,
+    special_orders,
+)
 from matchbox.shm.ring import Reader, Ring, ring_bytes
 from matchbox.shm.session import Session
 
@@ -32,6 +42,7 @@ def plan(
     market_data_slots: int = 4096,
     max_orders: int = 4096,
     max_sessions: int = 8,
+    order_capacity: int = 0,
 ) -> Plan:
     """A plan with `markets` markets spread over `matchers`; its last thread is the journaler's."""
     agents = ("sequencer", *(f"matcher-{k}" for k in range(matchers)), "publisher")
@@ -55,6 +66,7 @@ def plan(
             PlanThread("engine", 0, agents, None, "park"),
             PlanThread("journal", 1, ("journaler",), None, "park"),
         ),
+        order_capacity=order_capacity,
     )
 
 
@@ -86,13 +98,16 @@ def deposits(amount: int = 2**58) -> NDArray[Any]:
 
 
 def _market(market: PlanMarket) -> Any:
-    return market_record(
+    """As many special orders as orders."""
+    record = market_record(
         market.number,
         symbol=f"M{market.number}/USD",
         max_orders=market.max_orders,
         lot_units=10**8,
         notional_units=10**8,
     )
+    record["specials"] = (market.max_specials - 1).bit_length() + 1
+    return record
 
 
 class Connection:
@@ -180,6 +195,50 @@ class Exchange:
         self.operator = Session(
             Connection(self), commands, reports, number=number, name="operator", account=0
         )
+
+    # -- markets that come and go
+
+    def matcher_of(self, market: int) -> int:
+        """Which matcher carries a market, as in plan()."""
+        return (market - 1) % self.plan.matchers
+
+    def give_memory(self, record: Any) -> None:
+        """Set memory aside for the market that an ADD_MARKET record is to add; not for one that is
+        there. Raises BadArgument where it cannot be.
+        """
+        number, most = int(record["market"]), int(record["max_orders"])
+        self.take_memory(number)
+        self._segments[f"depth-{number}"] = mmap.mmap(-1, depth_bytes(most))
+        format_depth(
+            self.segment(f"depth-{number}"), record, ("BTC", 8), ("USD", 8), levels=most, epoch=1
+        )
+        specials = special_orders(int(record["specials"]), most)
+        market = PlanMarket(number, self.matcher_of(number), most, specials)
+        memory = [prepare(agent, market, self.segment) for agent in self.agents.values()]
+        for agent, given in zip(self.agents.values(), memory, strict=True):
+            place(agent, market, given)
+
+    def take_memory(self, number: int) -> None:
+        """Give back the memory of a market that was removed. Raises BadArgument if an agent is not
+        as far, or the market is there.
+        """
+        behind = [name for name, a in self.agents.items() if a.position < self.sequencer.position]
+        if behind:
+            raise BadArgument(f"not past the removal: {behind}")
+        for agent in self.agents.values():
+            take(agent, number)
+
+    def replay(self, log: NDArray[Any]) -> None:
+        """Play a log from its first record on, all of it."""
+        done = 0
+        while done < len(log):
+            done += self.sequencer.replay(log[done:])
+            self.settle()
+            if self.sequencer.wanted_market:
+                self.give_memory(log[done : done + 1].view(MARKET_RECORD)[0])
+        # While it replays it settles when told to, and matchers wait for room until then.
+        while self.sequencer.settle():
+            self.settle()
 
     # -- running
 
@@ -311,7 +370,7 @@ class Exchange:
         return Book(
             self.segment(f"depth-{market}"),
             Ring.attach(self.segment("market-data")),
-            Connection(self).market(market),
+            next((m for m in Connection(self).markets.values() if m.number == market), None),
         )
 
     def market_data(self) -> MarketData:

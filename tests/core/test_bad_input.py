@@ -55,10 +55,10 @@ class Case(NamedTuple):
 R = Reason
 CASES = [
     # kind
-    *(Case(NEW, {"kind": kind}, R.UNKNOWN_KIND) for kind in (0, 14, 31, 43, 48, 49, 51, 200, 255)),
+    *(Case(NEW, {"kind": kind}, R.UNKNOWN_KIND) for kind in (0, 14, 31, 45, 48, 49, 51, 200, 255)),
     Case(NEW, {"kind": Kind.ORDER_LIST}, R.BAD_LEGS),
     Case(NEW, {"kind": Kind.ORDER_TERMS}, R.BAD_LEGS),
-    *(Case(NEW, {"kind": kind}, R.NOT_PERMITTED) for kind in range(32, 43)),
+    *(Case(NEW, {"kind": kind}, R.NOT_PERMITTED) for kind in range(32, 45)),
     # market
     *(Case(NEW, {"market": market}, R.UNKNOWN_MARKET) for market in (0, 2, 64, 65, 2**32 - 1)),
     *(Case(base, {"market": 2}, R.UNKNOWN_ORDER) for base in (CANCEL, AMEND)),

@@ -11,6 +11,7 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from matchbox.core.instrument import market_record
 from matchbox.shm.records import (
     COMMAND,
     FEE_ACCOUNT,
@@ -39,8 +40,12 @@ from tests.simulation.world import (
     ACCOUNTS,
     BTC,
     ETH,
+    LATER,
+    LATER_SCALES,
     MARKETS,
+    MAX_ORDERS,
     MIDDLE,
+    NEW,
     SESSIONS,
     USD,
     WEALTH,
@@ -203,7 +208,8 @@ def good_till(order: NDArray[Any]) -> bool:
 def set_trigger(c: Choice, w: World, order: Any, market: int) -> None:
     """Mostly beyond the last price, near it."""
     price = some_price(c, market)
-    last = w.auditor.books[market].last
+    book = w.auditor.books.get(market)
+    last = book.last if book else None
     if last and not chance(c, 15):
         step = MARKETS[market].get("price_step_ticks", 1)
         away = step * c.integer(1, 4)
@@ -591,7 +597,7 @@ def mass_cancel(c: Choice, w: World, session: str) -> NDArray[Any]:
         COMMAND,
         kind=Kind.MASS_CANCEL,
         account=accounts_of(c, session),
-        market=weighted(c, {0: 3, 1: 1, 2: 1, 3: 1}),
+        market=weighted(c, {0: 3, 1: 1, 2: 1, 3: 1, 4: 1}),
         side=weighted(c, {0: 3, 1: 1, 2: 1}),
     )
 
@@ -747,7 +753,7 @@ def rules(kind: int, **values: Any) -> NDArray[Any]:
 
 
 def deposit(c: Choice, w: World, session: str) -> NDArray[Any]:
-    asset = pick(c, (USD, BTC, ETH))
+    asset = pick(c, (USD, BTC, ETH, NEW))
     return array(
         MONEY_RECORD,
         kind=Kind.DEPOSIT,
@@ -774,7 +780,7 @@ def set_account(c: Choice, w: World, session: str) -> NDArray[Any]:
 
 
 def set_market(c: Choice, w: World, session: str) -> NDArray[Any]:
-    market = c.integer(1, 3)
+    market = c.integer(1, 4)
     chosen = weighted(
         c,
         {
@@ -866,7 +872,7 @@ def set_tier(c: Choice, w: World, session: str) -> NDArray[Any]:
         Kind.SET_TIER,
         tier=c.integer(1, 9),
         amount=pick(c, (1, 0, 30, 200)) if chance(c, 40) else c.integer(1, 400),
-        asset=weighted(c, {USD: 12, 9: 1}),
+        asset=weighted(c, {USD: 12, 9: 1, NEW: 1}),
     )
 
 
@@ -879,6 +885,63 @@ def define(c: Choice, w: World, session: str) -> NDArray[Any]:
     return array(
         NAMED_RECORD, kind=Kind.ADD_ACCOUNT, name=b"again", account=c.integer(0, ACCOUNTS)
     ).view(COMMAND)
+
+
+def add_market(c: Choice, w: World, session: str) -> NDArray[Any]:
+    """One that comes and goes, mostly."""
+    number = weighted(c, {4: 6, 1: 1, 2: 1, 3: 1})
+    values = MARKETS[number] | (pick(c, LATER) if number == 4 else {})
+    records = np.asarray([market_record(number, max_orders=MAX_ORDERS, **values)])
+    records["specials"] = weighted(c, {0: 4, 3: 3, 29: 1})
+    return records.view(COMMAND)
+
+
+def remove_market(c: Choice, w: World, session: str) -> NDArray[Any]:
+    """With a kill switch before it, now and then, which ends its orders and so lets it go soon."""
+    number = weighted(c, {4: 60, 1: 1, 2: 1, 3: 1, 9: 1})
+    rows = [array(NAMED_RECORD, kind=Kind.REMOVE_MARKET, id=number, name=b"gone").view(COMMAND)]
+    if chance(c, 60):
+        rows.insert(0, rules(Kind.SET_MARKET, market=number, rules=int(Rule.CANCEL)))
+    if chance(c, 2):
+        rows[-1]["reserved"] = 1
+    return np.concatenate(rows)
+
+
+def add_asset(c: Choice, w: World, session: str) -> NDArray[Any]:
+    number, scale = weighted(c, {NEW: 8, ETH: 1}), pick(c, (*LATER_SCALES, 19))
+    row = array(NAMED_RECORD, kind=Kind.ADD_ASSET, id=number, name=b"NEW", scale=scale)
+    return row.view(COMMAND)
+
+
+def remove_asset(c: Choice, w: World, session: str) -> NDArray[Any]:
+    number = weighted(c, {NEW: 8, ETH: 1, 9: 1})
+    return array(NAMED_RECORD, kind=Kind.REMOVE_ASSET, id=number, name=b"gone").view(COMMAND)
+
+
+def wind_up(c: Choice, w: World, session: str) -> NDArray[Any]:
+    """All that is free of an asset leaves the exchange."""
+    rows = []
+    for (account, asset), balance in sorted(w.auditor.ledger.balances.items()):
+        if asset != NEW or not balance.free:
+            continue
+        owner = 1 if account == FEE_ACCOUNT else account
+        money: dict[str, Any] = {"asset": NEW, "amount": balance.free}
+        if account == FEE_ACCOUNT:
+            rows.append(
+                array(
+                    MONEY_RECORD,
+                    kind=Kind.TRANSFER,
+                    account=account,
+                    counter_account=owner,
+                    **money,
+                )
+            )
+        reference = w.reference()
+        request = {"kind": Kind.REQUEST_WITHDRAWAL, "account": owner, "reference": reference}
+        settle = {"kind": Kind.SETTLE_WITHDRAWAL, "account": owner, "reference": reference}
+        rows += [array(MONEY_RECORD, **request, **money), array(MONEY_RECORD, **settle)]
+    rows.append(remove_asset(c, w, session).view(MONEY_RECORD))
+    return np.concatenate(rows).view(COMMAND)
 
 
 Maker = Callable[[Choice, World, str], NDArray[Any]]
@@ -906,7 +969,7 @@ OF_OPERATORS: dict[Maker, int] = {
     end_withdrawal: 4,
     transfer: 4,
     set_account: 6,
-    set_market: 8,
+    set_market: 9,
     pincers: 2,
     set_fees: 4,
     set_tier: 4,
@@ -916,13 +979,18 @@ OF_OPERATORS: dict[Maker, int] = {
     cancel: 2,
     mass_cancel: 1,
     define: 2,
+    add_market: 4,
+    remove_market: 6,
+    add_asset: 3,
+    remove_asset: 1,
+    wind_up: 2,
 }
 
 
 def command(c: Choice, w: World) -> tuple[str, NDArray[Any]]:
     """A session, and what it sends next: one command, or a few that belong together."""
     session = (
-        "operator" if chance(c, 14) else weighted(c, {**dict.fromkeys(TRADERS, 8), "reader": 1})
+        "operator" if chance(c, 17) else weighted(c, {**dict.fromkeys(TRADERS, 8), "reader": 1})
     )
     maker = weighted(c, OF_OPERATORS if session == "operator" else OF_TRADERS)
     return session, maker(c, w, session)

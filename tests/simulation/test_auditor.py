@@ -247,11 +247,12 @@ def run(choice: Choice, count: int) -> Scribe:
 def test_random_commands_reach_every_reject_code() -> None:
     """Of commands and orders, that is: those that the log can show."""
     found: set[int] = set()
-    for number in range(16):
-        scribe = run(Random(number), 800)
+    for number in range(20):
+        scribe = run(Random(number), 1000)
         found |= scribe.reasons
     # What the exchange is set up for is not in a log.
-    missing = {r for r in Reason if r < 500 and r not in found} - {Reason.TOO_MANY_OBJECTS}
+    unknown = {Reason.TOO_MANY_OBJECTS, Reason.NOT_PREPARED}
+    missing = {r for r in Reason if r < 500 and r not in found} - unknown
     assert not missing
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matchbox.shm.errors import Detached
-from matchbox.shm.records import EVENT, LOG_RECORD, Kind, Side
+from matchbox.shm.records import EVENT, LOG_RECORD, MARKET_RECORD, Kind, Side
 from matchbox.shm.ring import Producer, Reader, Ring
 from matchbox.shm.session import Session
 from matchbox.tools.audit.exchange import Step
@@ -20,7 +20,7 @@ from tests.core.exchange import Connection, Exchange, plan
 from tests.simulation import commands
 from tests.simulation.commands import Random
 from tests.simulation.test_auditor import Scribe
-from tests.simulation.world import MARKETS, MATCHERS, MAX_ORDERS, same
+from tests.simulation.world import FIRST_MARKETS, MATCHERS, MAX_ORDERS, same
 
 
 class Followers:
@@ -29,11 +29,12 @@ class Followers:
     def __init__(self, event_slots: int, matchers: bool = True) -> None:
         self.exchange = Exchange(
             plan(
-                markets=len(MARKETS),
+                markets=len(FIRST_MARKETS),
                 matchers=MATCHERS,
                 max_orders=MAX_ORDERS,
                 log_slots=1024,
                 event_slots=event_slots,
+                order_capacity=8 * MAX_ORDERS,
             ),
             define=False,
         )
@@ -62,6 +63,9 @@ class Followers:
         """A record that the auditor has decided."""
         if step.record.kind == Kind.ATTACH_SESSION and not step.record.reject:
             self._open(step.record)
+        if step.record.kind == Kind.ADD_MARKET and not step.record.reject:
+            self.run()
+            self.exchange.give_memory(record.view(MARKET_RECORD)[0])
         self.reporter.step(step)
         if step.book:
             matcher = self._matcher(step.record.market)
@@ -75,7 +79,7 @@ class Followers:
         assert self.log.publish(record)
 
     def _matcher(self, market: int) -> int:
-        return self.exchange.plan.markets[market - 1].matcher
+        return self.exchange.matcher_of(market)
 
     def _open(self, r: Any) -> None:
         slot, publisher = int(r.slot), self.exchange.publisher

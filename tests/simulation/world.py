@@ -11,6 +11,7 @@ and, whenever the exchange has come to rest, the books, the balances and the ope
 must hold at any time (tools/audit/invariants.py).
 """
 
+import contextlib
 from collections import Counter, defaultdict
 from typing import Any
 
@@ -18,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matchbox.core.instrument import market_record
-from matchbox.shm.errors import Detached
+from matchbox.shm.errors import BadArgument, Detached
 from matchbox.shm.records import (
     COMMAND,
     EVENT,
     FEE_ACCOUNT,
+    MARKET_RECORD,
     MONEY_RECORD,
     NAMED_RECORD,
     Belongs,
@@ -42,13 +44,13 @@ from matchbox.tools.audit.reports import Reporter
 from matchbox.tools.audit.together import replaces
 from tests.core.exchange import Connection, Exchange, plan
 
-BTC, ETH, USD = 1, 2, 3
+BTC, ETH, USD, NEW = 1, 2, 3, 4
 ASSETS = {BTC: ("BTC", 8), ETH: ("ETH", 3), USD: ("USD", 2)}
 ACCOUNTS = 5
 PARENT, CHILD = 1, 4  # the child is a sub-account of the parent
 MAX_ORDERS = 11
 # A few orders' worth of each asset.
-WEALTH = {BTC: 40 * 10**6, ETH: 3_000, USD: 6_000}
+WEALTH = {BTC: 40 * 10**6, ETH: 3_000, USD: 6_000, NEW: 4_000}
 MATCHERS = 2
 # What makes the three markets unlike each other; the middle is where their prices are.
 MARKETS: dict[int, dict[str, Any]] = {
@@ -86,7 +88,16 @@ MARKETS: dict[int, dict[str, Any]] = {
         "min_quantity_lots": 2,
     },
 }
-MIDDLE = {1: 100, 2: 500, 3: 30}
+FIRST_MARKETS = tuple(MARKETS)
+MIDDLE = {1: 100, 2: 500, 3: 30, 4: 20}
+# What comes and goes: an asset of this or that scale, and markets by the same number.
+LATER_SCALES = (0, 2)
+LATER: tuple[dict[str, Any], ...] = (
+    {"base_asset": NEW, "tick_scale": 2, "lot_units": 1, "notional_units": 1},  # scale 0
+    {"base_asset": NEW, "tick_scale": 2, "lot_units": 100, "notional_units": 1},  # scale 2
+    {"base_asset": ETH, "tick_scale": 1, "lot_units": 200, "notional_units": 2},
+)
+MARKETS[4] = {"symbol": "NEW/USD", "quote_asset": USD, "max_price_ticks": 90, **LATER[0]}
 # name: account, capabilities, cancel on detach
 TRADE, NAME, OPERATE = Capability.TRADE, Capability.NAME_ACCOUNTS, Capability.OPERATE
 SESSIONS: dict[str, tuple[int, int, bool]] = {
@@ -106,11 +117,12 @@ class World:
     def __init__(self, *, event_slots: int = 1024) -> None:
         self.exchange = Exchange(
             plan(
-                markets=len(MARKETS),
+                markets=len(FIRST_MARKETS),
                 matchers=MATCHERS,
                 max_orders=MAX_ORDERS,
                 log_slots=max(64, event_slots),
                 event_slots=event_slots,
+                order_capacity=MAX_ORDERS * len(MARKETS),
             ),
             define=False,
         )
@@ -158,12 +170,26 @@ class World:
         self.exchange.sequencer.clock_ns = self.now
 
     def submit(self, name: str, commands: NDArray[Any]) -> None:
-        """Send commands, all next to each other; nothing happens if the session has ended."""
+        """Send commands, all next to each other; nothing happens if the session has ended.
+
+        Markets get their memory before, unless one of that number is there or hardly gone, or
+        another definition may be on its way, which has it.
+        """
         if name in self.sessions:
+            for record in commands[commands["kind"] == Kind.ADD_MARKET].view(MARKET_RECORD):
+                if self._all_taken(name):
+                    with contextlib.suppress(BadArgument):
+                        self.exchange.give_memory(record)
             try:
                 self.sessions[name].submit(commands)
             except Detached:
                 del self.sessions[name]
+
+    def _all_taken(self, name: str) -> bool:
+        """Has all that this session sent been sequenced?"""
+        session = self.sessions[name]
+        state = self.exchange.sequencer.sessions()[session.number - 1]
+        return bool(state["position"] == session.sent)
 
     def poll(self, agent: int) -> int:
         """Let one agent do something."""
@@ -245,16 +271,8 @@ class World:
     def compare_replay(self) -> None:
         """The log played again, by the engine alone, gives the same state."""
         again = Exchange(self.exchange.plan, define=False)
-        log, done, idle = self.exchange.log, 0, 0
-        while done < len(log):
-            count = again.sequencer.replay(log[done:])
-            again.settle()
-            done += count
-            idle = 0 if count else idle + 1
-            assert idle < 10, f"the replay does not go on after {done:,} of {len(log):,} records"
-        # While it replays it settles when told to, and matchers wait for room until then.
-        while again.sequencer.settle():
-            again.settle()
+        log = self.exchange.log
+        again.replay(log)
         assert again.log.tobytes() == log.tobytes()
         assert again.state_hash() == self.exchange.state_hash()
 
@@ -278,7 +296,7 @@ class World:
             self.seen[kind_of(step)] += 1
             self._expected["ledger"] += step.ledger
             if step.book:
-                matcher = self.exchange.plan.markets[step.record.market - 1].matcher
+                matcher = self.exchange.matcher_of(step.record.market)
                 self._expected[f"events-{matcher}"] += step.book
             if step.record.kind == Kind.NEW_ORDER:
                 self.recent = [*self.recent[-30:], step.record.sequence]
@@ -318,8 +336,37 @@ class World:
                 book = self.auditor.books[market].depth(side)
                 found = [(int(level[0]), int(level[1])) for level in levels.tolist()]
                 assert found == book, f"market {market}, {side.name}: {found}, expected {book}"
+        self._compare_definitions()
         self._compare_balances()
         self.failed = False
+
+    def _compare_definitions(self) -> None:
+        """The assets and markets that there are, and their rules."""
+        auditor, engine = self.auditor, self.exchange.sequencer
+        assert engine.assets() == [
+            (number, asset.scale, auditor.ledger.total(number))
+            for number, asset in sorted(auditor.definitions.assets.items())
+        ]
+        for found, (number, market) in zip(
+            engine.markets(), sorted(auditor.definitions.markets.items()), strict=True
+        ):
+            expected = {
+                "market": number,
+                "state": market.state,
+                "min_notional": market.min_notional,
+                "last_price_ticks": market.last or 0,
+                "band_up_bips": auditor.books[number].band_up,
+                "band_down_bips": auditor.books[number].band_down,
+                "protection_bips": market.protection,
+                "account_orders": market.account_orders,
+                "live_orders": auditor.ledger.counts[number, 0],
+                "max_orders": market.max_orders,
+                "own_fees": number in auditor.fees.markets,
+            }
+            assert found == expected
+        matchers = [self.exchange.agents[f"matcher-{k}"] for k in range(MATCHERS)]
+        carried = sorted(number for matcher in matchers for number in matcher.markets)
+        assert carried == sorted(auditor.definitions.markets)
 
     def _compare_balances(self) -> None:
         self.exchange.sequencer.check()
@@ -418,8 +465,8 @@ def definitions() -> NDArray[Any]:
         for number in range(1, ACCOUNTS + 1)
     ]
     markets = [
-        np.asarray([market_record(number, max_orders=MAX_ORDERS, **values)])
-        for number, values in MARKETS.items()
+        np.asarray([market_record(number, max_orders=MAX_ORDERS, **MARKETS[number])])
+        for number in FIRST_MARKETS
     ]
     money = [np.zeros(1, MONEY_RECORD) for _ in range(ACCOUNTS * len(ASSETS))]
     for i, row in enumerate(money):

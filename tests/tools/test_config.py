@@ -151,7 +151,7 @@ def test_definitions_are_log_records_in_a_workable_order() -> None:
         "settled_index": 0,
         "reject": 0,
         "kind": Kind.ADD_MARKET,
-        "reserved": 0,
+        "specials": 0,
         "lot_units": 10_000,
         "notional_units": 500,
         "max_price_ticks": 20_000_000,

@@ -312,6 +312,12 @@ CASES = [
     (rules(Kind.SET_FEES, market=1, tier=2, maker_fee_ppm=-50, taker_fee_ppm=400),
      "market=BTC/USDT tier=2 maker_fee_ppm=-50 taker_fee_ppm=400"),
     (rules(Kind.SET_FEES, taker_fee_ppm=400), "tier=0 maker_fee_ppm=0 taker_fee_ppm=400"),
+    (view_of(NAMED_RECORD, Kind.REMOVE_MARKET, id=1),
+     "market=BTC/USDT"),
+    (view_of(NAMED_RECORD, Kind.REMOVE_MARKET, id=1, name=b"OLD"),
+     "market=OLD"),
+    (view_of(NAMED_RECORD, Kind.REMOVE_ASSET, id=1),
+     "asset=USDT"),
     (rules(Kind.SET_TIER, tier=3, asset=1, amount=1000000),
      "tier=3 asset=USDT volume=1000000"),
     (named(Kind.ADD_ACCOUNT, account=9, name=b"alice.algo", parent=1),
@@ -328,6 +334,36 @@ def test_a_line_says_what_a_record_of_each_kind_means(record: Any, text: str, de
     assert recordview.line(row, demo).strip().endswith(text)
     values = json.loads(recordview.json_line(row, demo))
     assert values["kind"] == Kind(int(row["kind"])).name
+
+
+def test_a_number_that_was_given_again_means_what_it_did_at_the_time(tmp_path: Path) -> None:
+    """All in one batch."""
+    definitions = config.load(config.DEMO).definitions()
+    other = definitions[definitions["kind"] == Kind.ADD_MARKET][:1].copy()
+    other.view(MARKET_RECORD)["symbol"], other.view(MARKET_RECORD)["tick_scale"] = b"OTHER", 0
+    log = stamp(
+        definitions,
+        new(account=1, market=1, side=Side.BUY, price_ticks=10001, quantity_lots=150000),
+        view_of(NAMED_RECORD, Kind.REMOVE_MARKET, id=1),
+        other,
+        new(account=1, market=1, side=Side.BUY, price_ticks=10001, quantity_lots=150000),
+    )
+    names = Names()
+    with Writer(tmp_path / "journal") as writer:
+        writer.append(log)
+    with Reader(tmp_path / "journal") as reader:
+        lines = [
+            recordview.line(record, names)
+            for part in logview.read(reader, View(markets=(1,)), names)
+            for record in part
+        ]
+    assert [line.split(" session=")[0].split()[2] for line in lines] == [
+        "ADD_MARKET", "NEW_ORDER", "REMOVE_MARKET", "ADD_MARKET", "NEW_ORDER",
+    ]  # fmt: skip
+    assert "market=BTC/USDT" in lines[1] and "at 100.01 " in lines[1]
+    assert lines[2].endswith("market=BTC/USDT")
+    assert "market=OTHER" in lines[4] and "at 10001 " in lines[4]
+    assert (names.market("BTC/USDT"), names.market("OTHER")) == (1, 1)
 
 
 def test_numbers_stand_beside_decimals_in_json(demo: Names) -> None:

@@ -17,7 +17,9 @@ from matchbox.shm.market import Asset, Market
 from matchbox.shm.reasons import Reason
 from matchbox.shm.records import (
     COMMAND,
+    MARKET_RECORD,
     MONEY_RECORD,
+    NAMED_RECORD,
     REPORT,
     RULES_RECORD,
     AccountState,
@@ -27,7 +29,7 @@ from matchbox.shm.records import (
     Rule,
     Side,
 )
-from matchbox.tools import cli, operate, orderview
+from matchbox.tools import cli, define, operate, orderview
 
 USD, BTC = Asset(1, "USD", 2), Asset(2, "BTC", 8)
 ACCOUNTS = [
@@ -39,6 +41,11 @@ STOP = {
     "order_id": 41, "account": 1, "market": 3, "side": 2, "order_type": 4, "time_in_force": "GTC",
     "price_ticks": 9000, "trigger_ticks": 9100, "quantity_lots": 15000, "leaves_lots": 15000,
     "cumulative_lots": 0, "client_order_id": "stop-1", "hold": 150_000_000, "trailing_bips": 0,
+}  # fmt: skip
+RULES = {
+    "state": 3, "min_notional": 500, "last_price_ticks": 10000, "band_up_bips": 70,
+    "band_down_bips": 0, "protection_bips": 1000, "account_orders": 0, "live_orders": 2,
+    "max_orders": 65536, "own_fees": True,
 }  # fmt: skip
 BOUGHT = STOP | {"order_id": 42, "account": 2, "side": "BUY", "hold": 12345, "trigger_ticks": 0}
 
@@ -53,6 +60,7 @@ class Connection:
         )  # fmt: skip
         self.made = Market.from_record(record, "BTC", 8, "USD", 2)
         self.asked: list[tuple[int, int]] = []
+        self.defined: list[tuple[NDArray[Any], int | None]] = []
 
     def accounts(self) -> list[dict[str, Any]]:
         return ACCOUNTS
@@ -68,6 +76,17 @@ class Connection:
 
     def asset(self, asset: str | int) -> Asset:
         return {1: USD, "USD": USD, 2: BTC, "BTC": BTC}[asset]
+
+    @property
+    def assets(self) -> dict[str, Asset]:
+        return {"USD": USD, "BTC": BTC}
+
+    def listing(self) -> tuple[dict[int, dict[str, Any]], dict[int, int]]:
+        return {3: RULES}, {1: 1050, 2: 0}
+
+    def define(self, record: NDArray[Any], matcher: int | None = None) -> tuple[int, int]:
+        self.defined.append((record, matcher))
+        return 7, 4711
 
     def balances(self, account: int) -> dict[str, tuple[Decimal, Decimal]]:
         return {"USD": (USD.amount(1050), USD.amount(25))} if account == 1 else {}
@@ -162,7 +181,7 @@ class Desk:
 @pytest.fixture
 def desk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
     desk = Desk(capsys)
-    for module in (operate, orderview):
+    for module in (operate, orderview, define):
         monkeypatch.setattr(module, "find_data", lambda exchange: exchange)
         monkeypatch.setattr(module, "look", lambda data: desk.connection)
     monkeypatch.setattr(operate, "connect", lambda data, operator: desk.session)
@@ -330,9 +349,16 @@ def test_accounts_and_markets_are_listed(desk: Desk) -> None:
     assert lines[-1] == ["3", "alice.algo", "alice"]
     assert json.loads(desk.good("account", "list", "demo", "--json")) == ACCOUNTS
     lines = [line.split() for line in desk.good("market", "list", "demo").splitlines()]
-    assert lines[1] == ["3", "BTC/USD", "0.01", "0.0001", "99.90", "100.10", "100.00", "4"]
+    assert lines[1] == [
+        "3", "BTC/USD", "cancel-only", "0.01", "0.0001", "99.90", "100.10", "100.00", "4",
+        "5.00", "+70", "-0", "1000", "-", "2",
+    ]  # fmt: skip
     (market,) = json.loads(desk.good("market", "list", "demo", "--json"))
     assert (market["base"], market["quote"], market["bid"]) == ("BTC", "USD", "99.90")
+    assert (market["band_up"], market["band_down"], market["own_fees"]) == (70, None, True)
+    lines = [line.split() for line in desk.good("asset", "list", "demo").splitlines()]
+    assert lines[1:] == [["1", "USD", "2", "10.50"], ["2", "BTC", "8", "0.00000000"]]
+    assert json.loads(desk.good("asset", "list", "demo", "--json"))[0]["supply"] == "10.50"
 
 
 def test_an_account_is_shown(desk: Desk) -> None:
@@ -342,6 +368,84 @@ def test_an_account_is_shown(desk: Desk) -> None:
     assert json.loads(desk.good("account", "show", "demo", "3", "--json")) == {
         "account": 3, "name": "alice.algo", "balances": {}, "open_orders": 0,
     }  # fmt: skip
+
+
+# ---- what there is
+
+
+ADD = ("market", "add", "demo", "ETH/USD", "--base", "BTC", "--quote", "USD", "--tick", "0.5")
+
+
+def defined(desk: Desk, dtype: np.dtype[Any]) -> dict[str, Any]:
+    """The fields of the definition that was sent which are not zero."""
+    ((record,),) = [record.view(dtype) for record, _ in desk.connection.defined]
+    names = record.dtype.names or ()
+    return {name: record[name].item() for name in names if np.any(record[name])}
+
+
+def test_a_market_is_defined_as_a_table_of_the_configuration_would_be(desk: Desk) -> None:
+    limits = ("--max-price", "1000", "--min-quantity", "0.2", "--max-quantity", "50")
+    steps = ("--price-step", "2", "--quantity-step", "3", "--max-orders", "1000")
+    out = desk.good(
+        *ADD, "--lot", "0.1", *limits, *steps, "--max-specials", "100", "--matcher", "1"
+    )
+    assert out == "Market ETH/USD is added and can be traded. Number 7, log record 4,711.\n"
+    assert defined(desk, MARKET_RECORD) == {
+        "kind": Kind.ADD_MARKET, "specials": 8, "lot_units": 10**7, "notional_units": 5,
+        "max_price_ticks": 2000, "min_quantity_lots": 2, "max_quantity_lots": 500, "base_asset": 2,
+        "quote_asset": 1, "price_step_ticks": 2, "quantity_step_lots": 3, "tick_mantissa": 5,
+        "tick_scale": 1, "max_orders": 1000, "symbol": b"ETH/USD",
+    }  # fmt: skip
+    assert desk.connection.defined[0][1] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--lot", "x"), '--lot is not a decimal number: "x"; allowed: a decimal number above 0'),
+        (("--lot", "0.000000001"), "--lot is too fine: lot_size = 0.000000001 BTC"),
+        (("--lot", "0.001"), "--tick is too fine: tick_size * lot_size = 0.0005 USD"),
+        (("--lot", "1", "--base", "XRP"), '--base is no asset: "XRP"; allowed: USD, BTC'),
+        (("--lot", "1", "--quote", "BTC"), "--quote is the base asset too"),
+        (("--lot", "1", "--max-price", "0.7"), "--max-price is no multiple of tick_size"),
+        (("--lot", "1", "--max-orders", "0"), "--max-orders is out of range: 0"),
+        (("--lot", "1", "--id", "0"), "--id is out of range: 0"),
+    ],
+)
+def test_a_market_that_cannot_be_is_not_sent(
+    desk: Desk, options: tuple[str, ...], text: str
+) -> None:
+    status, _, err = desk.run(*ADD, *options)
+    assert status == 1 and text in err
+    assert desk.connection.defined == []
+
+
+def test_assets_and_accounts_are_defined(desk: Desk) -> None:
+    out = json.loads(desk.good("asset", "add", "demo", "SOL", "--scale", "9", "--json"))
+    assert out == {"number": 7, "sequence": 4711}
+    assert defined(desk, NAMED_RECORD) == {"kind": Kind.ADD_ASSET, "name": b"SOL", "scale": 9}
+    desk.connection.defined.clear()
+    desk.good("account", "add", "demo", "carol", "--id", "12", "--parent", "alice")
+    assert defined(desk, NAMED_RECORD) == {
+        "kind": Kind.ADD_ACCOUNT, "name": b"carol", "account": 12, "parent": 1,
+    }  # fmt: skip
+    for wrong in (("asset", "add", "demo", "a b", "--scale", "9"),
+                  ("asset", "add", "demo", "SOL", "--scale", "19"),
+                  ("account", "add", "demo", "carol", "--id", "0"),
+                  ("account", "add", "demo", "carol", "--parent", "nobody")):  # fmt: skip
+        status, _, err = desk.run(*wrong)
+        assert status == 1 and ("allowed" in err or "no such account" in err)
+    assert len(desk.connection.defined) == 1
+
+
+def test_what_is_removed_is_named(desk: Desk) -> None:
+    assert desk.good("market", "remove", "demo", "BTC/USD").startswith("Market BTC/USD is removed.")
+    assert defined(desk, NAMED_RECORD) == {"kind": Kind.REMOVE_MARKET, "name": b"BTC/USD"}
+    desk.connection.defined.clear()
+    desk.good("asset", "remove", "demo", "BTC")
+    assert defined(desk, NAMED_RECORD) == {"kind": Kind.REMOVE_ASSET, "name": b"BTC"}
+    status, _, err = desk.run("market", "remove", "demo", "x" * 24)
+    assert status == 1 and "no market can be called so" in err
 
 
 # ---- orders and the book

@@ -16,6 +16,8 @@ from matchbox.shm.control import ControlClient, RequestKind
 from matchbox.shm.errors import EngineDown, MatchboxError, SessionError
 from matchbox.shm.records import FEE_ACCOUNT
 from matchbox.tools import config, sessions
+from matchbox.tools.catalog import defined
+from matchbox.tools.listing import Listing
 from matchbox.tools.sessions import Doorkeeper
 from tests.core import exchange
 
@@ -55,7 +57,8 @@ class Door:
             for account in demo.accounts
         )
         self.config = replace(demo, accounts=accounts, operator_ids=(2000,))
-        self.plan: Plan = replace(exchange.plan(), threads=THREADS)
+        self.plan: Plan = replace(exchange.plan(), threads=THREADS, markets=())
+        self.listing = Listing(self.plan, defined(self.config), {}, print)
         # The hosts of publisher and sequencer, in the order of their processes.
         self.publisher, self.sequencer = Host(), Host()
         self.folder = folder
@@ -63,7 +66,7 @@ class Door:
         self._stop, self._stopped = os.pipe()
         hosts: Any = [self.publisher, self.sequencer]
         operator: Any = None
-        self.keeper = Doorkeeper(self.config, self.plan, operator, hosts, [], self._selector)
+        self.keeper = Doorkeeper(self.config, self.listing, operator, hosts, [], self._selector)
         self.keeper.listen(folder / "control.sock")
         self._selector.register(self._stop, selectors.EVENT_READ, None)
         self._thread = threading.Thread(target=self._serve)

@@ -170,7 +170,9 @@ class Book:
         """The events of two orders, each by its record: both are taken, or both are refused."""
         first, second = (order_of(r, terms, self.market.lot_units) for r, terms in legs)
         self.band = self._band()
-        reason = self._check_new(first, legs[0][0].flags) or self._check_new(second, 0)
+        reason: int = Reason.TOO_MANY_ORDERS
+        if self._specials() + 2 <= self.market.max_specials:
+            reason = self._check_new(first, legs[0][0].flags) or self._check_new(second, 0)
         if not reason:
             first.pair, second.pair = second, first
         found = []
@@ -210,6 +212,11 @@ class Book:
         """(price, what is shown), best first."""
         return [(price, self.level(side, price)) for price in self.prices(side)]
 
+    def _specials(self) -> int:
+        """Icebergs, orders that wait, and orders of a pair."""
+        special = sum(1 for order in self.resting.values() if order.display or order.pair)
+        return len(self.waiting.orders) + special
+
     def _band(self) -> tuple[int, int | None]:
         low = below(self.last, self.band_down) if self.last and self.band_down else 0
         return low, above(self.last, self.band_up) if self.last and self.band_up else None
@@ -238,6 +245,9 @@ class Book:
     # ---- what commands do: a reject code, or 0
 
     def _new(self, order: Order, flags: int) -> int:
+        special = has_trigger(order.order_type) or order.display
+        if special and self._specials() + 1 > self.market.max_specials:
+            return Reason.TOO_MANY_ORDERS
         reason = self._check_new(order, flags)
         if not reason:
             self._place(order)

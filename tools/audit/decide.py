@@ -498,7 +498,8 @@ def _countdown(a: "Auditor", r: Record, session: Session) -> int:
         return reason
     if not 0 <= r.quantity_lots <= MAX_TIMEOUT_MS:
         return Reason.BAD_TIMEOUT
-    return Reason.ACCOUNT_FROZEN if _frozen(a, r) else 0
+    frozen = _frozen(a, r) and not may(session, Capability.OPERATE)
+    return Reason.ACCOUNT_FROZEN if frozen else 0
 
 
 # ---- money
@@ -540,7 +541,7 @@ def _request(a: "Auditor", r: Record, session: Session) -> int:
     reason = check_trader(a, r, session) or _check_movement(a, r, reference=True)
     if reason:
         return reason
-    if _frozen(a, r):
+    if _frozen(a, r) and not may(session, Capability.OPERATE):
         return Reason.ACCOUNT_FROZEN
     enough = r.amount <= a.ledger.free(r.account, r.asset)
     return 0 if enough else Reason.INSUFFICIENT_BALANCE
@@ -602,6 +603,8 @@ def _operator(a: "Auditor", r: Record, session: Session) -> Decision:
             Kind.ADD_MARKET: d.check_market,
         }
         return Decision(define[r.kind](r))
+    if r.kind in (Kind.REMOVE_MARKET, Kind.REMOVE_ASSET):
+        return Decision(_removal(a, r))
     rules = {
         Kind.SET_ACCOUNT: _set_account,
         Kind.SET_MARKET: _set_market,
@@ -609,6 +612,17 @@ def _operator(a: "Auditor", r: Record, session: Session) -> Decision:
         Kind.SET_TIER: _set_tier,
     }
     return Decision(rules[r.kind](a, r))
+
+
+def _removal(a: "Auditor", r: Record) -> int:
+    """Nothing may be left of it."""
+    reason = a.definitions.check_removal(r)
+    if reason:
+        return reason
+    if r.kind == Kind.REMOVE_MARKET:
+        return Reason.MARKET_IN_USE if a.ledger.counts[r.id, 0] else 0
+    used = a.ledger.total(r.id) or a.fees.tier_asset == r.id
+    return Reason.ASSET_IN_USE if used else 0
 
 
 def _attach(a: "Auditor", r: Record) -> Decision:

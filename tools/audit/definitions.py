@@ -8,11 +8,13 @@ from matchbox.shm.records import (
     FEE_ACCOUNT,
     MAX_PRICE_TICKS,
     AccountState,
+    Kind,
     MarketState,
 )
 from matchbox.tools.audit.records import Record, printable
 
 MAX_MARKET_LOTS = 2**62
+MAX_SPECIALS = 28
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Market:
     price_step: int
     quantity_step: int
     max_orders: int
+    max_specials: int
     state: int = MarketState.OPEN
     min_notional: int = 0
     protection: int = 1000
@@ -118,7 +121,23 @@ class Definitions:
         exact = Fraction(r.tick_mantissa * r.lot_units * 10**quote.scale) / (
             10**r.tick_scale * 10**base.scale
         )
-        return 0 if exact == r.notional_units else Reason.BAD_DEFINITION
+        if exact != r.notional_units:
+            return Reason.BAD_DEFINITION
+        # Of the engine's memory only the log can say whether it was there.
+        return r.reject if r.reject == Reason.NOT_PREPARED else 0
+
+    def check_removal(self, r: Record) -> int:
+        """Of what is in use, the ledger knows; see decide.py."""
+        if r.reserved:
+            return Reason.BAD_FIELD
+        if not printable(r.name, 0):
+            return Reason.BAD_DEFINITION
+        if r.kind == Kind.REMOVE_MARKET:
+            return 0 if r.id in self.markets else Reason.UNKNOWN_MARKET
+        if r.id not in self.assets:
+            return Reason.UNKNOWN_ASSET
+        traded = any(r.id in (market.base, market.quote) for market in self.markets.values())
+        return Reason.ASSET_IN_USE if traded else 0
 
     def _check_number(self, r: Record, number: int, limit: int | None, exists: bool) -> int:
         if limit is None:
@@ -151,6 +170,7 @@ class Definitions:
             price_step=r.price_step_ticks,
             quantity_step=r.quantity_step_lots,
             max_orders=r.max_orders,
+            max_specials=special_orders(r.specials, r.max_orders),
         )
         self.markets[r.market] = market
         return market
@@ -165,6 +185,11 @@ class Definitions:
         session.account, session.capabilities = r.account, r.capabilities
         session.user, session.cancel_on_detach = r.user, bool(r.cancel_on_detach)
         session.attached = True
+
+
+def special_orders(specials: int, max_orders: int) -> int:
+    """How many orders can be icebergs or wait for a trigger."""
+    return min(max_orders, 2 ** (specials - 1) if specials else max(64, max_orders // 16))
 
 
 def sound(r: Record) -> bool:
@@ -184,5 +209,6 @@ def sound(r: Record) -> bool:
         and r.max_quantity_lots * r.max_orders <= MAX_MARKET_LOTS
         and r.tick_mantissa > 0
         and r.tick_scale <= 18
+        and r.specials <= MAX_SPECIALS
         and printable(r.symbol)
     )

@@ -88,6 +88,7 @@ class Auditor:
         self.ledger = Ledger()
         self.fees = Fees()
         self.books: dict[int, Book] = {}
+        self.trades: dict[int, int] = {}  # given out by markets that were removed, by number
         self.line = Line()
         self.timers = Timers()
         self.tallies = Tallies()
@@ -512,6 +513,14 @@ class Auditor:
             self.definitions.add_account(r)
         elif r.kind == Kind.ADD_MARKET:
             self.books[r.market] = Book(self.definitions.add_market(r))
+            self.books[r.market].trades = self.trades.get(r.market, 0)
+        elif r.kind == Kind.REMOVE_MARKET:
+            self.trades[r.id] = self.books.pop(r.id).trades
+            del self.definitions.markets[r.id]
+            self.fees.markets.pop(r.id, None)
+        elif r.kind == Kind.REMOVE_ASSET:
+            del self.definitions.assets[r.id]
+            self.ledger.forget(r.id)
         elif r.kind == Kind.ATTACH_SESSION:
             self.definitions.attach(r)
         elif r.kind == Kind.DETACH_SESSION:

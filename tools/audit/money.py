@@ -204,6 +204,11 @@ class Ledger:
         balance.free -= amount
         balance.held += amount
 
+    def forget(self, asset: int) -> None:
+        """Nobody has any of it; an asset that gets the number again begins with nothing."""
+        for movements in (self.deposited, self.withdrawn, self.fees):
+            movements.pop(asset, None)
+
     # ---- orders, as they are sequenced
 
     def add(self, order: LiveOrder) -> None:

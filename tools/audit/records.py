@@ -24,6 +24,8 @@ MAX_INT64 = 2**63 - 1
 NAMED = (
     Kind.ADD_ASSET,
     Kind.ADD_ACCOUNT,
+    Kind.REMOVE_MARKET,
+    Kind.REMOVE_ASSET,
     Kind.ATTACH_SESSION,
     Kind.DETACH_SESSION,
     Kind.START,
