@@ -30,9 +30,13 @@ from matchbox.core.agent cimport Agent
 from matchbox.core.bits cimport mb_clear_record, mb_copy_record, mb_prefetch
 from matchbox.core.changes cimport apply_record, balance_events, next_in_line
 from matchbox.core.decisions cimport decide, decide_attach
+from matchbox.core.debug cimport MB_DEBUG, mb_broken
 from matchbox.core.index cimport index_guess, index_mix, index_prefetch
+from matchbox.core.invariants cimport (
+    CHAIN, CONSERVED, COUNTS, HELD, HOLD, UNCHECKED, sequencer_broken,
+)
 from matchbox.core.ledger cimport (
-    balance, ledger_account, ledger_check, ledger_create, ledger_destroy, ledger_find, ledger_hash, ledger_prefetch,
+    balance, ledger_account, ledger_create, ledger_destroy, ledger_find, ledger_hash, ledger_prefetch,
 )
 from matchbox.core.orders cimport live_order, orders_allocate, orders_find, orders_free
 from matchbox.core.sequencer_state cimport (
@@ -65,6 +69,14 @@ cdef enum replay_difference:
 _DIFFERENCES = {
     NOT_ITS_TURN: "the exchange itself would log another record here",
     OTHER_STAMPS: "hold, price bound, fee rates or numbers differ",
+}
+
+_BROKEN = {
+    CONSERVED: "an asset is not conserved, or a balance is below 0",
+    HOLD: "an order holds other than it needs",
+    CHAIN: "the orders of an account are not in one chain, oldest first",
+    COUNTS: "live orders are miscounted, of a market or all (0)",
+    UNCHECKED: "no memory to check with",
 }
 
 OPEN_ORDER = np.dtype([
@@ -495,6 +507,8 @@ cdef int64_t _round(void* state) noexcept nogil:
     if s.filled:
         work += 1
         _publish(s)
+    if MB_DEBUG and work:
+        _verify(s)
     return work
 
 
@@ -644,6 +658,8 @@ cdef class Sequencer(Agent):
                 if wrong:
                     break
                 done += 1
+                if MB_DEBUG:
+                    _verify(s)
             _publish(s)
         if wrong == NOT_NEXT:
             raise JournalError(f"records do not go on where the log ends: sequence={records[done]['sequence']}, "
@@ -813,26 +829,26 @@ cdef class Sequencer(Agent):
         return np.array(sorted(found), OPEN_ORDER)
 
     def check(self):
-        """Raise AssertionError if money is not conserved, is below 0, or is held for nothing. Slow."""
-        cdef sequencer* s = &self.state
-        cdef uint32_t wrong = ledger_check(&s.books), i
-        if wrong:
-            raise AssertionError(f"asset {wrong} is not conserved, or a balance is below 0")
-        held = {}
-        for i in range(s.orders.capacity):
-            if s.orders.slab[i].order_id:
-                held[s.money[i].pays] = held.get(s.money[i].pays, 0) + s.money[i].hold
-        for i in range(s.books.movement_count):
-            if s.books.movements[i].waits:
-                number = ledger_find(&s.books, s.books.movements[i].account, s.books.movements[i].asset)
-                held[number] = held.get(number, 0) + s.books.movements[i].amount
-        for place in range(1, s.books.balance_mask + 2):
-            if s.books.balances[place].held != held.get(place, 0):
-                raise AssertionError(
-                    f"held without a reason: account={s.books.balances[place].account}, "
-                    f"asset={s.books.balances[place].asset}, held={s.books.balances[place].held}, "
-                    f"orders and withdrawals={held.get(place, 0)}"
-                )
+        """Raise AssertionError if an invariant of core/invariants.pxd does not hold, such as that money is conserved.
+
+        Slow.
+        """
+        cdef uint64_t of = 0
+        cdef int broken = sequencer_broken(&self.state, &of)
+        cdef const balance* b
+        if broken == HELD:
+            b = &self.state.books.balances[of]
+            raise AssertionError(f"held without a reason: account={b.account}, asset={b.asset}, held={b.held}")
+        if broken:
+            raise AssertionError(f"{_BROKEN[broken]}: {of}")
+
+
+cdef void _verify(sequencer* s) noexcept nogil:
+    """Debug builds, after whatever changed the state."""
+    cdef uint64_t of = 0
+    cdef int broken = sequencer_broken(s, &of)
+    if broken:
+        mb_broken("sequencer (core/invariants.pxd)", <uint32_t>broken, of, s.log.position + s.filled)
 
 
 cdef bint _settled_to(sequencer* s, const mb_record* record) noexcept nogil:
