@@ -14,12 +14,9 @@ cdef extern from * nogil:
     /* x != 0 for both: the index of a set bit. */
     #define mb_lowest_bit(x) ((uint32_t)__builtin_ctz(x))
     #define mb_highest_bit(x) (63u - (uint32_t)__builtin_clzll(x))
-    /* Both for writing: whatever we fetch early we are about to change. */
-    static inline __attribute__((always_inline)) void mb_prefetch(const void *p) {
-        __builtin_prefetch(p, 1, 3);
-        /* Or GCC takes a function that only prefetches for one without effects, and drops its calls. */
-        __asm__ volatile("");
-    }
+    /* For writing: whatever we fetch early we are about to change. Without the asm, GCC takes a function that does
+     * nothing else for one without effects, and drops the calls of it. */
+    #define mb_prefetch(p) ({ __builtin_prefetch((p), 1, 3); __asm__ volatile(""); })
     #define mb_multiply(a, b, product) __builtin_mul_overflow((a), (b), (product))
     #define mb_add(a, b, sum) __builtin_add_overflow((a), (b), (sum))
     typedef uint64_t mb_words __attribute__((vector_size(32), aligned(8), may_alias));

@@ -15,7 +15,7 @@ changes a balance has looked that it suffices. Amounts are units of their asset.
 """
 
 from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from matchbox.core.bits cimport mb_multiply
+from matchbox.core.bits cimport mb_multiply, mb_prefetch
 from matchbox.core.index cimport index64, index_mix
 from matchbox.core.instrument cimport instrument
 from matchbox.shm.records cimport MB_BUY, MB_FEE_ACCOUNT, MB_FEE_TIERS
@@ -122,7 +122,18 @@ cdef inline account_state* ledger_account(const ledger* l, uint32_t account) noe
 
 
 cdef inline uint64_t _balance_place(const ledger* l, uint32_t account, uint16_t asset) noexcept nogil:
-    return index_mix(<uint64_t>account << 16 | asset) & l.balance_mask
+    # An account's balances are neighbours: an order needs two of them.
+    return (index_mix(<uint64_t>account << 14 | asset >> 2) << 2 | (asset & 3)) & l.balance_mask
+
+
+cdef inline void ledger_prefetch(const ledger* l, uint32_t account) noexcept nogil:
+    """Fetch an account, if there is such a number, and the balances of its first assets."""
+    cdef const char* first
+    if account <= l.max_accounts:
+        first = <const char*>&l.balances[_balance_place(l, account, 0) + 1]
+        mb_prefetch(first)
+        mb_prefetch(first + 64)
+        mb_prefetch(&l.accounts[account])
 
 
 cdef inline uint32_t ledger_find(const ledger* l, uint32_t account, uint16_t asset) noexcept nogil:

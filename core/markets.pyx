@@ -206,15 +206,24 @@ cdef object markets_hash(market_table* m, number):
     return state
 
 
-cdef object markets_validate(market_table* m):
+cdef int markets_broken(const market_table* m, uint32_t* number) noexcept nogil:
     cdef uint32_t i
-    cdef int failed
+    cdef int broken
     for i in range(m.count):
-        failed = triggers_validate(&m.markets[i].waiting, &m.markets[i].orders)
-        if not failed:
-            failed = book_validate(&m.markets[i].orders, m.markets[i].waiting.count)
-        if failed:
-            raise AssertionError(f"book is broken: market={m.markets[i].number}, invariant={failed}")
+        number[0] = m.markets[i].number
+        broken = triggers_validate(&m.markets[i].waiting, &m.markets[i].orders)
+        if not broken:
+            broken = book_validate(&m.markets[i].orders, m.markets[i].waiting.count)
+        if broken:
+            return broken
+    return 0
+
+
+cdef object markets_validate(market_table* m):
+    cdef uint32_t number = 0
+    cdef int broken = markets_broken(m, &number)
+    if broken:
+        raise AssertionError(f"book is broken: market={number}, invariant={broken}")
 
 
 cdef size_t market_memory(const market* place) noexcept:

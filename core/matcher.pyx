@@ -36,13 +36,14 @@ from matchbox.core.book cimport (
     SHOWS, book, book_bucket, book_crosses, book_find, book_free, book_hidden, book_hide, book_new, book_pair,
     book_reduce, book_unpair, book_unqueue, order, special, special_new, terms_kept, terms_self_trade,
 )
+from matchbox.core.debug cimport MB_DEBUG, mb_broken
 from matchbox.core.fees cimport mb_amount
 from matchbox.core.instrument cimport instrument_check, instrument_check_rules
 from matchbox.core.ledger cimport hold_of
 from matchbox.core.markets cimport (
     PreparedMarket, market as market_state, market_apply_rules, market_close, market_depth, market_find, market_known,
     market_memory, market_numbers, market_open, market_orders, market_place, market_take, market_waiting,
-    markets_create, markets_destroy, markets_hash, markets_validate,
+    markets_broken, markets_create, markets_destroy, markets_hash, markets_validate,
 )
 from matchbox.core.price_index cimport ASK, BID, price_of
 from matchbox.core.taker cimport *
@@ -828,6 +829,8 @@ cdef int64_t _poll(void* state) noexcept nogil:
     if done:
         mb_reader_advance(&a.log, done)
         mb_release(&a.log)
+    if MB_DEBUG and (done or events) and a.core.current.stage == IDLE:
+        _verify(a)
     # Counting for a fill-or-kill shows in neither, but must not look idle.
     return <int64_t>(done + events) + (status == MORE)
 
@@ -840,6 +843,14 @@ cdef matcher_status _pending_canceled(matcher* m, const mb_record* record) noexc
         m.replaced.market = record.market
         m.expects = A_REPLACEMENT
     return DONE
+
+
+cdef void _verify(matcher_agent* a) noexcept nogil:
+    """Debug builds, after a poll that did something."""
+    cdef uint32_t number = 0
+    cdef int broken = markets_broken(&a.core.markets, &number)
+    if broken:
+        mb_broken("books (core/book.pyx, core/triggers.pyx)", <uint32_t>broken, number, a.log.position)
 
 
 cdef inline matcher_status _live(matcher_agent* a, const mb_record* record, event_room* room) noexcept nogil:

@@ -27,10 +27,17 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from matchbox.core.agent cimport Agent
-from matchbox.core.bits cimport mb_clear_record, mb_copy_record, mb_unlikely
+from matchbox.core.bits cimport mb_clear_record, mb_copy_record, mb_prefetch, mb_unlikely
+from matchbox.core.debug cimport MB_DEBUG, mb_broken
 from matchbox.core.decisions cimport decide_attach
 from matchbox.core.groups cimport group_of_commands, group_of_log, may_lead, sequence_group, sequence_release
-from matchbox.core.ledger cimport balance, ledger_account, ledger_create, ledger_destroy, ledger_find
+from matchbox.core.index cimport index_guess, index_prefetch
+from matchbox.core.invariants cimport (
+    CHAIN, CONSERVED, COUNTS, HELD, HOLD, PAIR, UNCHECKED, sequencer_broken,
+)
+from matchbox.core.ledger cimport (
+    balance, ledger_account, ledger_create, ledger_destroy, ledger_find, ledger_prefetch,
+)
 from matchbox.core.line cimport next_in_line
 from matchbox.core.orders cimport live_order, orders_allocate, orders_free
 from matchbox.core.replaying cimport (
@@ -40,7 +47,7 @@ from matchbox.core.sequencer_state cimport (
     MAX_COUNTDOWNS, MAX_SOURCES, PENDING, REPLAYING, RUNNING, SLOT_FREE, SLOT_LIVE, SLOT_OPEN, STOPPED, cancel_in_line,
     market_state, money_of, order_money, sequencer, session_slot, session_state,
 )
-from matchbox.core.sequencer_view cimport view_check, view_hash, view_orders, view_sessions
+from matchbox.core.sequencer_view cimport view_hash, view_orders, view_sessions
 from matchbox.core.sequencing cimport (
     GROUP_MAX, engine_record, log_room, publish_log, sequence_record, sequenced_now, settle, wants_memory,
 )
@@ -56,12 +63,25 @@ from matchbox.shm.records import LOG_RECORD
 
 cdef enum:
     SETTLE_BUDGET = 2048    # events settled in one poll, at most
+    # How many commands ahead an order's place in the index and the account, and the order are fetched into the cache.
+    AHEAD_ENTRY = 10
+    AHEAD_ORDER = 5
 
 _DIFFERENCES = {
     NOT_ITS_TURN: "the exchange itself would log another record here",
     OTHER_STAMPS: "hold, price bound, fee rates or numbers differ",
     CUT: "the records that belong to it are missing",
 }
+
+_BROKEN = {
+    CONSERVED: "an asset is not conserved, or a balance is below 0",
+    HOLD: "an order holds other than it needs",
+    PAIR: "a pair of orders is none",
+    CHAIN: "the orders of an account are not in one chain, oldest first",
+    COUNTS: "live orders are miscounted, of a market or all (0)",
+    UNCHECKED: "no memory to check with",
+}
+
 
 
 # ---- rounds ----------------------------------------------------------------------------------------------
@@ -187,6 +207,25 @@ cdef int _take_one(sequencer* s, session_slot* slot, uint32_t number, bint neste
     return 1
 
 
+cdef inline void _ahead(const sequencer* s, const session_slot* slot, uint64_t position) noexcept nogil:
+    """Fetch what coming commands will touch, by what stands in the ring now. It need not be true, and is not kept: a
+    wrong guess costs time and nothing else.
+    """
+    cdef const mb_record* far = <const mb_record*>(
+        slot.command_slots + ((position + AHEAD_ENTRY) & slot.command_mask) * sizeof(mb_record))
+    cdef const mb_record* near = <const mb_record*>(
+        slot.command_slots + ((position + AHEAD_ORDER) & slot.command_mask) * sizeof(mb_record))
+    cdef uint32_t place
+    index_prefetch(&s.orders.by_id, far.order_id)
+    # Where an order will stand whose record this becomes.
+    index_prefetch(&s.orders.by_id, s.log.position + s.filled + 1 + AHEAD_ENTRY)
+    ledger_prefetch(&s.books, far.account)
+    place = index_guess(&s.orders.by_id, near.order_id)
+    mb_prefetch(&s.orders.slab[place])
+    mb_prefetch(<const char*>&s.orders.slab[place] + 64)
+    mb_prefetch(&s.money[place])
+
+
 cdef int64_t _take(sequencer* s, session_slot* slot, uint64_t limit, uint64_t now) noexcept nogil:
     """Take up to `limit` noted commands of one session. Returns how many."""
     cdef uint32_t number = slot.session
@@ -195,6 +234,7 @@ cdef int64_t _take(sequencer* s, session_slot* slot, uint64_t limit, uint64_t no
     while <uint64_t>taken + GROUP_MAX <= limit or taken == 0:
         if slot.state != SLOT_LIVE or slot.session != number or s.sessions[number].position == slot.noted:
             break
+        _ahead(s, slot, s.sessions[number].position)
         took = _take_one(s, slot, number, False, now)
         if took == 0:
             break
@@ -281,6 +321,8 @@ cdef int64_t _round(void* state) noexcept nogil:
     if s.filled:
         work += 1
         publish_log(s)
+    if MB_DEBUG and work:
+        _verify(s)
     return work
 
 
@@ -469,6 +511,8 @@ cdef class Sequencer(Agent):
                 if wrong:
                     break
                 done += together
+                if MB_DEBUG:
+                    _verify(s)
             publish_log(s)
         if wrong == NOT_NEXT:
             raise JournalError(f"records do not go on where the log ends: sequence={records[done]['sequence']}, "
@@ -623,5 +667,23 @@ cdef class Sequencer(Agent):
         return view_orders(&self.state, account, market)
 
     def check(self):
-        """Raise AssertionError if money is not conserved, is below 0, or is held for nothing. Slow."""
-        view_check(&self.state)
+        """Raise AssertionError if an invariant of core/invariants.pxd does not hold, such as that money is conserved.
+
+        Slow.
+        """
+        cdef uint64_t of = 0
+        cdef int broken = sequencer_broken(&self.state, &of)
+        cdef const balance* b
+        if broken == HELD:
+            b = &self.state.books.balances[of]
+            raise AssertionError(f"held without a reason: account={b.account}, asset={b.asset}, held={b.held}")
+        if broken:
+            raise AssertionError(f"{_BROKEN[broken]}: {of}")
+
+
+cdef void _verify(sequencer* s) noexcept nogil:
+    """Debug builds, after whatever changed the state."""
+    cdef uint64_t of = 0
+    cdef int broken = sequencer_broken(s, &of)
+    if broken:
+        mb_broken("sequencer (core/invariants.pxd)", <uint32_t>broken, of, s.log.position + s.filled)

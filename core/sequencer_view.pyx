@@ -2,10 +2,10 @@
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from matchbox.core.index cimport index_mix
-from matchbox.core.ledger cimport ledger_check, ledger_find, ledger_hash
+from matchbox.core.ledger cimport ledger_hash
 from matchbox.core.line cimport next_in_line, order_in_line
 from matchbox.core.orders cimport live_order
-from matchbox.core.sequencer_state cimport PENDING, order_money, order_need, sequencer, session_state
+from matchbox.core.sequencer_state cimport PENDING, sequencer, session_state
 from matchbox.core.timers cimport timers_hash
 from matchbox.shm.records cimport MB_NAME_BYTES
 
@@ -77,46 +77,3 @@ cdef object view_orders(const sequencer* s, uint32_t account, uint32_t market):
                           order.side, bytes(order.client_order_id[:36]), s.money[i].role == PENDING,
                           s.orders.slab[partner - 1].order_id if partner else 0))
     return np.array(sorted(found), OPEN_ORDER)
-
-
-cdef object _check_order(const sequencer* s, uint32_t slot):
-    """Does an order hold what it needs, together with its partner or what it replaces?"""
-    cdef const live_order* order = &s.orders.slab[slot]
-    cdef const order_money* money = &s.money[slot]
-    cdef bint wrong
-    if money.partner and s.money[money.partner - 1].partner != slot + 1:
-        raise AssertionError(f"a pair that is none: order={order.order_id}")
-    if money.role == PENDING:
-        wrong = money.hold != 0
-    elif money.budget:
-        wrong = money.hold < 0 or money.lack < 0
-    else:
-        wrong = money.hold < 0 or money.lack < 0 or money.hold + money.lack < order_need(s, order) or (
-            money.amends == 0 and money.hold + money.lack > order_need(s, order))
-    if wrong:
-        raise AssertionError(f"not what it needs: order={order.order_id}, hold={money.hold}, lack={money.lack}, "
-                             f"open={order.leaves_lots}, price={order.price_ticks}")
-
-
-cdef object view_check(const sequencer* s):
-    cdef uint32_t wrong = ledger_check(&s.books), i
-    if wrong:
-        raise AssertionError(f"asset {wrong} is not conserved, or a balance is below 0")
-    cdef uint64_t place
-    held = {}
-    for i in range(s.orders.capacity):
-        if s.orders.slab[i].order_id:
-            _check_order(s, i)
-            if s.money[i].role != PENDING:
-                held[s.money[i].pays] = held.get(s.money[i].pays, 0) + s.money[i].hold
-    for i in range(s.books.movement_count):
-        if s.books.movements[i].waits:
-            number = ledger_find(&s.books, s.books.movements[i].account, s.books.movements[i].asset)
-            held[number] = held.get(number, 0) + s.books.movements[i].amount
-    for place in range(1, <uint64_t>s.books.balance_mask + 2):
-        if s.books.balances[place].held != held.get(place, 0):
-            raise AssertionError(
-                f"held without a reason: account={s.books.balances[place].account}, "
-                f"asset={s.books.balances[place].asset}, held={s.books.balances[place].held}, "
-                f"orders and withdrawals={held.get(place, 0)}"
-            )

@@ -441,7 +441,8 @@ def test_any_sequence_of_trailing_orders_cancels_and_prices_agrees(seed: int) ->
             price += int(rng.normal() * 25)
             rows += [new("sell", 1, price), new("buy", 1, price)]
     definitions = [market_record(1, max_orders=2000)]
-    fast, slow = Matcher(definitions), ReferenceMatcher(definitions)
+    fast = Matcher(definitions, max_specials=2000)
+    slow = ReferenceMatcher(definitions, max_specials=2000)
     for start in range(0, len(rows), 50):
         batch = commands(*rows[start : start + 50])
         expected = [event for command in batch for event in slow.process(command)]

@@ -24,37 +24,37 @@ FOLDERS = ("core", "shm", "persistence", "gateway", "tools", "tests")
 BUILT = ("build/c", f"build/lib.{sysconfig.get_platform()}-{sys.implementation.cache_tag}")
 FILES = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in")
 # What is compiled for a bug is compiled quickly; what it does is the same.
-ENVIRONMENT = {"MATCHBOX_CFLAGS": "-O1"}
+QUICKLY = {"MATCHBOX_CFLAGS": "-O1"}
 
 
 class DoesNotBuild(Exception):
-    """The compiler does not accept the sources with the bug."""
+    """The compiler does not accept the sources."""
 
 
 def prepare() -> Path:
     """The clean copy, up to date and built."""
     clean = PLACE / "clean"
-    _copy(ROOT, clean, (*FOLDERS, *BUILT))
-    build(clean)
+    copy(ROOT, clean, (*FOLDERS, *BUILT))
+    build(clean, QUICKLY)
     return clean
 
 
 def plant(bug: Bug | None) -> Path:
     """A tree with the bug in it, built. Raises DoesNotFit, DoesNotBuild."""
     tree = PLACE / "tree"
-    _copy(PLACE / "clean", tree, (*FOLDERS, *BUILT))
+    copy(PLACE / "clean", tree, (*FOLDERS, *BUILT))
     if bug is not None:
         (tree / bug.file).write_text(bug.planted(tree))
-    build(tree)
+    build(tree, QUICKLY)
     return tree
 
 
-def build(tree: Path) -> None:
+def build(tree: Path, environment: dict[str, str]) -> None:
     """Compile what has changed. Raises DoesNotBuild."""
     done = subprocess.run(
         [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
         cwd=tree,
-        env={**os.environ, **ENVIRONMENT},
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
     )
@@ -72,14 +72,30 @@ def digest(tree: Path) -> str:
     return state.hexdigest()[:16]
 
 
-def _copy(source: Path, target: Path, folders: tuple[str, ...]) -> None:
-    """Make `target` equal to `source`, touching only what differs in size or time."""
+def debug_build(bug: Bug | None = None) -> Path:
+    """The checkout with MATCHBOX_DEBUG=1, in build/debug; with a bug, in build/debug-broken."""
+    tree = ROOT / "build" / "debug"
+    if bug is None:
+        copy(ROOT, tree, (*FOLDERS, BUILT[0]), leave=".so")
+    else:
+        copy(tree, ROOT / "build" / "debug-broken", (*FOLDERS, *BUILT))
+        tree = ROOT / "build" / "debug-broken"
+        (tree / bug.file).write_text(bug.planted(tree))
+    build(tree, {"MATCHBOX_DEBUG": "1"})
+    return tree
+
+
+def copy(source: Path, target: Path, folders: tuple[str, ...], leave: str = "-") -> None:
+    """Make `target` equal to `source`, touching only what differs in size or time.
+
+    Files whose name ends with `leave` are neither copied nor removed.
+    """
     wanted = [source / name for name in FILES]
     for folder in folders:
-        wanted += _files(source / folder)
+        wanted += [path for path in _files(source / folder) if path.suffix != leave]
         there = {path.relative_to(source) for path in wanted}
         for path in _files(target / folder):
-            if path.relative_to(target) not in there:
+            if path.suffix != leave and path.relative_to(target) not in there:
                 path.unlink()
     for path in wanted:
         other = target / path.relative_to(source)
