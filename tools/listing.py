@@ -164,6 +164,8 @@ class Listing:
         counts where the number has none yet. Raises MatchboxError, with nothing done.
         """
         listed = self.catalog.listed(record)
+        if listed.number in self.placed:
+            self._undo(listed.number)  # nobody knows whether its record was taken: it was not
         market = PlanMarket(
             listed.number,
             self._choose(listed.number, matcher),

@@ -247,7 +247,7 @@ def run(choice: Choice, count: int) -> Scribe:
 def test_random_commands_reach_every_reject_code() -> None:
     """Of commands and orders, that is: those that the log can show."""
     found: set[int] = set()
-    for number in range(20):
+    for number in range(28):
         scribe = run(Random(number), 1000)
         found |= scribe.reasons
     # What the exchange is set up for is not in a log.
