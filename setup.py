@@ -9,8 +9,8 @@ place, so there is exactly one import name everywhere.
 Environment:
     MATCHBOX_MARCH        value for -march (default "native": Matchbox is built on the host that
                           runs it; say x86-64-v2 or so for a wheel that travels)
-    MATCHBOX_DEBUG        "1": little optimised, and after every round the engine checks what must hold
-                          of its books and balances, and ends where it does not (core/debug.pxd)
+    MATCHBOX_DEBUG        "1": little optimised, and after every round the engine checks what must
+                          hold of its books and balances, and ends where it does not
     MATCHBOX_CFLAGS       further flags for the C compiler, after ours
     MATCHBOX_EXTENSIONS   "none" compiles nothing: `make` installs in editable mode first, which
                           takes a second, and then compiles in place only what has changed

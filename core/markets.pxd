@@ -70,8 +70,8 @@ cdef class PreparedMarket:
 cdef market* market_known(market_table* m, number) except NULL
 cdef list market_numbers(const market_table* m)
 cdef object markets_hash(market_table* m, number)
-# 0, or the first broken invariant (see book.pyx and triggers.pyx), and of which market. Slow; for tests and debug builds.
-# Not while an order is being matched.
+# 0, or the first broken invariant (see book.pyx and triggers.pyx), and of which market. Slow; for tests and debug
+# builds. Not while an order is being matched.
 cdef int markets_broken(const market_table* m, uint32_t* number) noexcept nogil
 cdef object markets_validate(market_table* m)
 cdef size_t market_memory(const market* place) noexcept
