@@ -5,7 +5,7 @@ from matchbox.core.index cimport index_mix
 from matchbox.core.ledger cimport ledger_check, ledger_find, ledger_hash
 from matchbox.core.line cimport next_in_line, order_in_line
 from matchbox.core.orders cimport live_order
-from matchbox.core.sequencer_state cimport sequencer, session_state
+from matchbox.core.sequencer_state cimport PENDING, order_money, order_need, sequencer, session_state
 from matchbox.core.timers cimport timers_hash
 from matchbox.shm.records cimport MB_NAME_BYTES
 
@@ -14,7 +14,7 @@ import numpy as np
 OPEN_ORDER = np.dtype([
     ("order_id", "<u8"), ("price_ticks", "<i8"), ("quantity_lots", "<i8"), ("leaves_lots", "<i8"),
     ("cumulative_lots", "<i8"), ("hold", "<i8"), ("account", "<u4"), ("market", "<u4"), ("session", "<u4"),
-    ("side", "u1"), ("client_order_id", "S36"),
+    ("side", "u1"), ("client_order_id", "S36"), ("pending", "?"), ("partner_id", "<u8"),
 ])
 
 
@@ -66,15 +66,36 @@ cdef uint64_t view_hash(sequencer* s) noexcept nogil:
 
 cdef object view_orders(const sequencer* s, uint32_t account, uint32_t market):
     cdef const live_order* order
-    cdef uint32_t i
+    cdef uint32_t i, partner
     found = []
     for i in range(s.orders.capacity):
         order = &s.orders.slab[i]
         if order.order_id and account in (0, order.account) and market in (0, order.market):
+            partner = s.money[i].partner
             found.append((order.order_id, order.price_ticks, order.quantity_lots, order.leaves_lots,
                           order.cumulative_lots, s.money[i].hold, order.account, order.market, order.session,
-                          order.side, bytes(order.client_order_id[:36])))
+                          order.side, bytes(order.client_order_id[:36]), s.money[i].role == PENDING,
+                          s.orders.slab[partner - 1].order_id if partner else 0))
     return np.array(sorted(found), OPEN_ORDER)
+
+
+cdef object _check_order(const sequencer* s, uint32_t slot):
+    """Does an order hold what it needs, together with its partner or what it replaces?"""
+    cdef const live_order* order = &s.orders.slab[slot]
+    cdef const order_money* money = &s.money[slot]
+    cdef bint wrong
+    if money.partner and s.money[money.partner - 1].partner != slot + 1:
+        raise AssertionError(f"a pair that is none: order={order.order_id}")
+    if money.role == PENDING:
+        wrong = money.hold != 0
+    elif money.budget:
+        wrong = money.hold < 0 or money.lack < 0
+    else:
+        wrong = money.hold < 0 or money.lack < 0 or money.hold + money.lack < order_need(s, order) or (
+            money.amends == 0 and money.hold + money.lack > order_need(s, order))
+    if wrong:
+        raise AssertionError(f"not what it needs: order={order.order_id}, hold={money.hold}, lack={money.lack}, "
+                             f"open={order.leaves_lots}, price={order.price_ticks}")
 
 
 cdef object view_check(const sequencer* s):
@@ -85,7 +106,9 @@ cdef object view_check(const sequencer* s):
     held = {}
     for i in range(s.orders.capacity):
         if s.orders.slab[i].order_id:
-            held[s.money[i].pays] = held.get(s.money[i].pays, 0) + s.money[i].hold
+            _check_order(s, i)
+            if s.money[i].role != PENDING:
+                held[s.money[i].pays] = held.get(s.money[i].pays, 0) + s.money[i].hold
     for i in range(s.books.movement_count):
         if s.books.movements[i].waits:
             number = ledger_find(&s.books, s.books.movements[i].account, s.books.movements[i].asset)

@@ -10,8 +10,9 @@
  *      mb_bot_close(&bot);
  *
  * A slot is an mb_record; other kinds are the same bytes by another name: ((mb_new_order *)order)->self_trade,
- * (mb_money_record *)mb_bot_command(&bot, MB_TRANSFER), ... ORDER_TERMS and the NEW_ORDER that it belongs to are filled
- * one after the other and sent by one mb_bot_send().
+ * (mb_money_record *)mb_bot_command(&bot, MB_TRANSFER), ... Records that go together (ORDER_TERMS, ORDER_LIST or a
+ * CANCEL_ORDER with MB_REPLACE, and the NEW_ORDERs that belong to it) are filled one after the other and sent by one
+ * mb_bot_send().
  *
  * Positions count this session's commands from 1; the report that answers one carries its position. One thread at a
  * time. Reports must be read and released: a session whose report ring is full is detached. After a report of kind

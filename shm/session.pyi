@@ -12,6 +12,7 @@ from matchbox.shm.ring import Ring
 _Number = str | int | Decimal
 _Asset = Asset | str | int
 _Market = Market | str | int
+_Leg = dict[str, Any]
 
 class Session:
     name: str
@@ -90,6 +91,57 @@ class Session:
         quantity_lots: int | None = None,
         to_open: bool = False,
         requeue: bool = False,
+        account: int = 0,
+        timeout: float | None = None,
+    ) -> int: ...
+    def replace(
+        self,
+        order_id: int,
+        market: _Market,
+        side: str,
+        quantity: _Number | None = None,
+        price: _Number | None = None,
+        *,
+        canceled_client_order_id: str = "",
+        allow_failure: bool = False,
+        account: int = 0,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> int: ...
+    def oco(
+        self,
+        market: _Market,
+        side: str,
+        quantity: _Number | None = None,
+        *,
+        profit: _Leg,
+        stop: _Leg,
+        quantity_lots: int | None = None,
+        client_list_id: str = "",
+        account: int = 0,
+        timeout: float | None = None,
+    ) -> int: ...
+    def oto(
+        self,
+        market: _Market,
+        *,
+        working: _Leg,
+        pending: _Leg,
+        client_list_id: str = "",
+        account: int = 0,
+        timeout: float | None = None,
+    ) -> int: ...
+    def otoco(
+        self,
+        market: _Market,
+        *,
+        working: _Leg,
+        profit: _Leg,
+        stop: _Leg,
+        side: str | None = None,
+        quantity: _Number | None = None,
+        quantity_lots: int | None = None,
+        client_list_id: str = "",
         account: int = 0,
         timeout: float | None = None,
     ) -> int: ...

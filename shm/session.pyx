@@ -30,6 +30,7 @@ from matchbox.shm.records import COMMAND, REPORT, Kind
 cdef enum:
     SPIN_LOOKS = 2000           # looks before parking, some 20 microseconds
     PARK_SLICE_NS = 100000000   # a parked bot looks whether the engine lives this often
+    MOST_TOGETHER = 8           # records of a group while it is made: three legs with terms
 
 _SIDES = {"buy": MB_BUY, "sell": MB_SELL}
 _TIMES_IN_FORCE = {"GTC": MB_GTC, "GTD": MB_GTD, "IOC": MB_IOC, "FOK": MB_FOK}
@@ -92,6 +93,8 @@ cdef class Session:
     cdef object _poller
     cdef bint _spin
     cdef int _detached
+    cdef mb_record _group[MOST_TOGETHER]
+    cdef int _grouped           # records of a group that is being made, -1: none is
 
     def __init__(self, connection, Ring commands not None, Ring reports not None, *, number, name, account,
                  pidfds=(), wait="park"):
@@ -107,6 +110,7 @@ cdef class Session:
         self._taken = self._sent
         self._read = mb_load_acquire(&self._commands.readers[1].value)
         self.number, self.name, self.account = number, name, account
+        self._grouped = -1
         self._spin = wait == "spin"
         self._pidfds = tuple(pidfds)
         self._poller = select.poll()
@@ -272,6 +276,77 @@ cdef class Session:
         record.flags = (MB_TO_OPEN if to_open else 0) | (MB_REQUEUE if requeue else 0)
         return self._send(&record, timeout)
 
+    def replace(self, order_id, market, side, quantity=None, price=None, *, canceled_client_order_id="",
+                allow_failure=False, account=0, timeout=None, **options):
+        """Cancel an order and send a new one in its place, both at once. Returns the new order's position.
+
+        order_id                   of the order to cancel, or 0 and its canceled_client_order_id
+        market, side, ...          of the new order, as of order(); its client order id may be the old one's
+        allow_failure              send the new order also if the old one cannot be canceled (it is filled, say)
+
+        What the old order held pays for the new one. The cancel has a position of its own: one before the new order's,
+        two if that has `display` or `expire`. If the cancel is refused, so is the new order (CANCEL_FAILED).
+        """
+        cdef mb_record cancel
+        cdef mb_record* records
+        memset(&cancel, 0, sizeof(cancel))
+        cancel.kind = MB_CANCEL_ORDER
+        cancel.flags = MB_REPLACE | (MB_ALLOW_FAILURE if allow_failure else 0)
+        cancel.market = self._market(market).number
+        if not order_id and not canceled_client_order_id:
+            raise BadArgument("name the order to cancel by order_id or by canceled_client_order_id")
+        self._name_order(&cancel, order_id, canceled_client_order_id, account)
+        self._grouped = 1
+        try:
+            self.order(market, side, quantity, price, account=account, **options)
+            records, count = self._group, self._grouped
+        finally:
+            self._grouped = -1
+        records[0] = cancel
+        records[count - 1].flags |= MB_LEG
+        return self._send_group(records, count, timeout)
+
+    def oco(self, market, side, quantity=None, *, profit, stop, quantity_lots=None, client_list_id="", account=0,
+            timeout=None):
+        """Send two orders, one of which cancels the other. Returns the list's position; the orders' are the next two.
+
+        quantity, or quantity_lots   of both
+        profit    a dict of what order() takes for the one that gains: {"price": ...}, a limit order that may not take; or
+                  {"trigger": ...}, perhaps with "price", a take-profit order
+        stop      the same for the one that limits a loss: {"trigger": ...} or {"trailing_bips": ...}, perhaps with "price"
+
+        Each may have "client_order_id", "display", "expire", "time_in_force", "self_trade"; times to expire are the same.
+        client_list_id   a name for the list, up to 36 printable ASCII characters
+        """
+        legs = _pair_legs(side, quantity, quantity_lots, profit, stop)
+        return self._send_list(MB_OCO, market, legs, client_list_id, account, timeout)
+
+    def oto(self, market, *, working, pending, client_list_id="", account=0, timeout=None):
+        """Send an order, and another that is placed when the first has ended with a fill. Returns the list's position.
+
+        working   a dict of what order() takes: "side", "quantity", "price", ...; a limit order
+        pending   the same, of any order
+
+        The orders' positions are the next two. `pending` is accepted at once, but it is on no book and holds nothing until
+        it is released, under a new order id; if `working` ends without a fill, it is canceled.
+        """
+        legs = [_leg("working", working, ()), _leg("pending", pending, ())]
+        return self._send_list(MB_OTO, market, legs, client_list_id, account, timeout)
+
+    def otoco(self, market, *, working, profit, stop, side=None, quantity=None, quantity_lots=None, client_list_id="",
+              account=0, timeout=None):
+        """As oto(), with a pair of pending orders as of oco(). Returns the list's position; the orders' are the next three.
+
+        side, quantity   of the pair: by default the other side than that of `working`, and its quantity
+        """
+        first = _leg("working", working, ())
+        if side is None:
+            side = "sell" if first["side"] == "buy" else "buy"
+        if quantity is None and quantity_lots is None:
+            quantity, quantity_lots = first.get("quantity"), first.get("quantity_lots")
+        legs = [first, *_pair_legs(side, quantity, quantity_lots, profit, stop)]
+        return self._send_list(MB_OTOCO, market, legs, client_list_id, account, timeout)
+
     def subscribe(self, account=0, on=True, timeout=None):
         """Receive (or no longer) the reports of all orders of an account, whichever session entered them."""
         cdef mb_record record
@@ -402,7 +477,43 @@ cdef class Session:
         if not order_id and not client_order_id:
             raise BadArgument("name the order by order_id or by client_order_id")
 
+    cdef _send_list(self, uint8_t list_type, market, legs, client_list_id, account, timeout):
+        """ORDER_LIST and its legs, each a dict of what order() takes."""
+        cdef mb_record records[4]
+        cdef mb_list_record* head = <mb_list_record*>&records[0]
+        cdef const mb_terms_record* terms
+        cdef uint32_t leg = 0
+        cdef int i
+        memset(records, 0, sizeof(records))
+        head.kind = MB_ORDER_LIST
+        head.list_type = list_type
+        head.market = self._market(market).number
+        head.account = _number(account, "account", 0xFFFFFFFF)
+        _set_text(head.client_list_id, client_list_id, "client_list_id")
+        self._grouped = 0
+        try:
+            for each in legs:
+                self.order(market, account=account, **each)
+            for i in range(self._grouped):
+                if self._group[i].kind != MB_ORDER_TERMS:
+                    leg += 1
+                    records[leg] = self._group[i]
+                    records[leg].flags |= MB_LEG
+                    continue
+                terms = <const mb_terms_record*>&self._group[i]
+                head.display_lots[leg] = terms.display_lots
+                if terms.expire_ns and head.expire_ns and terms.expire_ns != head.expire_ns:
+                    raise BadArgument("the orders of a list expire at one time: give the same expire to each")
+                head.expire_ns |= terms.expire_ns
+        finally:
+            self._grouped = -1
+        return self._send_group(records, leg + 1, timeout) - leg
+
     cdef _send(self, mb_record* record, timeout):
+        if self._grouped >= 0:
+            self._group[self._grouped] = record[0]
+            self._grouped += 1
+            return 0
         self._make_room(1, timeout)
         memcpy(self._command_slots + (self._sent & self._command_mask) * 128, record, 128)
         self._publish(1)
@@ -410,10 +521,20 @@ cdef class Session:
 
     cdef _send_two(self, mb_record* first, mb_record* second, timeout):
         """Two records that belong together, or neither. Returns the position of the second."""
-        self._make_room(2, timeout)
-        memcpy(self._command_slots + (self._sent & self._command_mask) * 128, first, 128)
-        memcpy(self._command_slots + ((self._sent + 1) & self._command_mask) * 128, second, 128)
-        self._publish(2)
+        cdef mb_record records[2]
+        records[0], records[1] = first[0], second[0]
+        if self._grouped >= 0:
+            self._send(first, timeout)
+            return self._send(second, timeout)
+        return self._send_group(records, 2, timeout)
+
+    cdef _send_group(self, mb_record* records, uint32_t count, timeout):
+        """Records that go together, or none of them. Returns the position of the last."""
+        cdef uint32_t i
+        self._make_room(count, timeout)
+        for i in range(count):
+            memcpy(self._command_slots + ((self._sent + i) & self._command_mask) * 128, &records[i], 128)
+        self._publish(count)
         return self._sent
 
     cdef void _publish(self, uint64_t count) noexcept nogil:
@@ -725,13 +846,55 @@ cdef _time_ns(when):
 
 
 cdef _set_client_id(mb_record* record, text):
+    _set_text(record.client_order_id, text, "client_order_id")
+
+
+cdef _set_text(char* place, text, name):
+    """Up to 36 characters into zeroed bytes."""
     if not text:
         return
     if not isinstance(text, str):
-        raise BadArgument(f"client_order_id must be a str: client_order_id={text!r}")
+        raise BadArgument(f"{name} must be a str: {name}={text!r}")
     if len(text) > 36 or not all("!" <= c <= "~" for c in text):
-        raise BadArgument(
-            f"client_order_id must be up to 36 printable ASCII characters without blanks: client_order_id={text!r}"
-        )
+        raise BadArgument(f"{name} must be up to 36 printable ASCII characters without blanks: {name}={text!r}")
     cdef bytes raw = text.encode()
-    memcpy(record.client_order_id, <const char*>raw, len(raw))
+    memcpy(place, <const char*>raw, len(raw))
+
+
+# ---- lists
+
+_LEG_OPTIONS = frozenset((
+    "side", "quantity", "price", "quantity_lots", "price_ticks", "quote_amount", "quote_units", "order_type",
+    "time_in_force", "expire", "post_only", "trigger", "trigger_ticks", "trailing_bips", "display", "display_lots",
+    "self_trade", "client_order_id",
+))
+_OF_PAIR = ("side", "quantity", "quantity_lots", "quote_amount", "quote_units", "order_type", "post_only")
+
+
+cdef dict _leg(name, options, given):
+    """A copy of a leg's options, all of which order() knows; those in `given` are said elsewhere."""
+    if not isinstance(options, dict):
+        raise BadArgument(f"{name} must be a dict of what order() takes: {name}={options!r}")
+    for option in options:
+        if option not in _LEG_OPTIONS or option in given:
+            raise BadArgument(f"{name} has no such option: option={option!r}")
+    if "side" not in options and "side" not in given:
+        raise BadArgument(f"{name} needs side")
+    return dict(options)
+
+
+cdef list _pair_legs(side, quantity, quantity_lots, profit, stop):
+    """What order() takes for each of a pair."""
+    first, second = _leg("profit", profit, _OF_PAIR), _leg("stop", stop, _OF_PAIR)
+    for leg, waits in ((first, "take_profit"), (second, "stop_loss")):
+        priced = leg.get("price") is not None or leg.get("price_ticks") is not None
+        triggered = (leg.get("trigger") is not None or leg.get("trigger_ticks") is not None
+                     or bool(leg.get("trailing_bips")))
+        if leg is first and not triggered:
+            if not priced:
+                raise BadArgument("profit needs price or trigger")
+            leg["post_only"] = True
+        else:
+            leg["order_type"] = waits + ("_limit" if priced else "")
+        leg["side"], leg["quantity"], leg["quantity_lots"] = side, quantity, quantity_lots
+    return [first, second]

@@ -22,13 +22,14 @@ from matchbox.persistence.journal import Reader
 from matchbox.shm.errors import BadArgument
 from matchbox.shm.records import MONEY_RECORD, NAMED_RECORD, Kind
 from matchbox.tools.config import default_data, load
-from matchbox.tools.recordview import MONEY, ORDERS, SUBSCRIPTIONS, Names
+from matchbox.tools.recordview import LISTS, MONEY, ORDERS, SUBSCRIPTIONS, Names
 
 END = (1 << 64) - 1
 # Records that name a market, an account, or a session that they are about, where these fields say.
 WITH_MARKET = (
     *ORDERS,
     Kind.ORDER_TERMS,
+    *LISTS,
     Kind.MASS_CANCEL,
     Kind.ADD_MARKET,
     Kind.SET_MARKET,
@@ -39,6 +40,7 @@ WITH_ACCOUNT = (
     *SUBSCRIPTIONS,
     *MONEY,
     Kind.ORDER_TERMS,
+    *LISTS,
     Kind.MASS_CANCEL,
     Kind.COUNTDOWN,
     Kind.ADD_ACCOUNT,

@@ -43,6 +43,8 @@ def show_orders(exchange: str, account: str, market: str, *, as_json: bool) -> N
         operate.print_json(rows)
         return
     words = ("order_id", "account", "market", "side", "order_type", "client_order_id")
+    if any(row["in_list"] for row in rows):
+        words = (*words, "in_list")
     columns = (*words, "price", "trigger", "quantity", "filled", "open")
     heads = tuple(column.replace("_", " ") for column in columns)
     operate.show_table(
@@ -87,7 +89,12 @@ def describe(order: dict[str, Any], connection: Connection, accounts: Accounts) 
     for name, of in lots.items():
         row[name] = decimal_text(int(order[of]), market.lot_size)
     row["hold"] = _hold(order, market)
+    partner = int(order.get("partner_id", 0))
+    row["in_list"] = "pending" if order.get("pending") else ""
+    if partner:
+        row["in_list"] += f"{' ' if row['in_list'] else ''}with {partner}"
     told = {f"{name}_ticks" for name in ("price", "trigger")} | set(lots.values())
+    told |= {"pending", "partner_id"}
     return row | {k: v for k, v in order.items() if k not in row and k not in told}
 
 

@@ -23,6 +23,7 @@ from matchbox.shm.market import Market
 from matchbox.shm.reasons import Reason, describe
 from matchbox.shm.records import (
     FEE_ACCOUNT,
+    LIST_RECORD,
     MARKET_RECORD,
     MONEY_RECORD,
     NAMED_RECORD,
@@ -31,9 +32,11 @@ from matchbox.shm.records import (
     TERMS_RECORD,
     TIER_BY_VOLUME,
     AccountState,
+    Belongs,
     Capability,
     Flag,
     Kind,
+    ListType,
     MarketState,
     OrderType,
     Rule,
@@ -43,6 +46,7 @@ from matchbox.shm.records import (
 )
 
 ORDERS = (Kind.NEW_ORDER, Kind.CANCEL_ORDER, Kind.AMEND_ORDER)
+LISTS = (Kind.ORDER_LIST, Kind.RELEASE)
 SUBSCRIPTIONS = (Kind.SUBSCRIBE, Kind.UNSUBSCRIBE)
 DEFINITIONS = (Kind.ADD_ASSET, Kind.ADD_ACCOUNT, Kind.ADD_MARKET)
 MONEY = (
@@ -131,6 +135,8 @@ def fields(record: Any, names: Names) -> Values:
         return out | _rules_fields(kind, record.view(RULES_RECORD), names)
     if kind == Kind.ORDER_TERMS:
         return out | _terms_fields(record.view(TERMS_RECORD), names)
+    if kind in LISTS:
+        return out | _list_fields(record.view(LIST_RECORD), names)
     if kind == Kind.MASS_CANCEL:
         return out | _account(record, names) | _market(record, names) | _side(record)
     if kind == Kind.COUNTDOWN:
@@ -174,7 +180,11 @@ def _order_fields(record: Any, names: Names) -> Values:
     }
     if kind == Kind.CANCEL_ORDER:
         reason = int(record["cancel_reason"])
-        return out | {"reason": _name(Reason, reason) if reason else None}
+        return out | {
+            "reason": _name(Reason, reason) if reason else None,
+            "flags": _flags(Flag, int(record["flags"])),
+            **_held(record, market, "lack", int(record["quantity_lots"])),
+        }
     if kind == Kind.NEW_ORDER:
         out["order_type"] = _name(OrderType, int(record["order_type"]))
         out["time_in_force"] = _name(TimeInForce, int(record["time_in_force"]))
@@ -197,20 +207,24 @@ def _new_order_fields(record: Any, market: Market | None) -> Values:
         **_of_ticks(record, "trigger", market),
         "trailing_bips": int(record["trailing_bips"]),
         "self_trade": _name(SelfTrade, int(record["self_trade"])),
-        "has_terms": bool(record["has_terms"]),
+        "belongs": _flags(Belongs, int(record["has_terms"])),
         "maker_fee_ppm": int(record["maker_fee_ppm"]),
         "taker_fee_ppm": int(record["taker_fee_ppm"]),
     }
 
 
 def _hold(record: Any, market: Market | None) -> Values:
-    """What is held: quote for a buy, base for a sell."""
-    units, asset, amount = int(record["hold"]), None, None
+    return _held(record, market, "hold", int(record["hold"]))
+
+
+def _held(record: Any, market: Market | None, what: str, units: int) -> Values:
+    """An amount of what an order pays with: quote for a buy, base for a sell."""
+    asset, amount = None, None
     if market and units:
         buys = record["side"] == Side.BUY
         asset = market.quote if buys else market.base
         amount = _units(units, market.quote_scale if buys else market.base_scale)
-    return {"hold": amount, "hold_asset": asset, "hold_units": units}
+    return {what: amount, f"{what}_asset": asset, f"{what}_units": units}
 
 
 def _terms_fields(record: Any, names: Names) -> Values:
@@ -222,6 +236,26 @@ def _terms_fields(record: Any, names: Names) -> Values:
         **_of_lots(record, "display", market),
         "expires": format_time(expires) if expires else None,
         "expire_ns": expires,
+    }
+
+
+def _list_fields(record: Any, names: Names) -> Values:
+    """Display quantities are by leg; of a RELEASE, of the orders that it places."""
+    market = names.markets.get(int(record["market"]))
+    expires, lots = int(record["expire_ns"]), [int(lots) for lots in record["display_lots"]]
+    kind = int(record["list_type"])
+    shown = [decimal_text(each, market.lot_size) for each in lots] if market else None
+    return {
+        "list": int(record["list_id"]),
+        "list_type": _name(ListType, kind) if kind else None,
+        "legs": int(record["legs"]),
+        **_account(record, names),
+        **_market(record, names),
+        "display": shown if any(lots) else None,
+        "display_lots": lots if any(lots) else None,
+        "expires": format_time(expires) if expires else None,
+        "expire_ns": expires,
+        "client_list_id": _text(record["client_list_id"]),
     }
 
 
@@ -402,8 +436,8 @@ _BETTER = {
     "reference_ticks": ("reference_price", "reference_price"),
 }
 _HIDDEN = _COMMON | {better for better, _ in _BETTER.values()}
-_NOTHING_IF_0 = ("account", "market", "display_lots", "expire_ns")
-_WORDS = ("side", "changes", "state")
+_NOTHING_IF_0 = ("account", "market", "display_lots", "expire_ns", "list", "legs")
+_WORDS = ("side", "changes", "state", "list_type")
 
 
 def _plain_text(values: Values) -> list[str]:
@@ -419,7 +453,7 @@ def _plain_text(values: Values) -> list[str]:
         better, label = _BETTER.get(name, ("", ""))
         if values.get(better) is not None:
             name, value = label, values[better]
-        text = ",".join(value) if isinstance(value, list) else str(value)
+        text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
         if name == "note":
             text = f'"{text}"'
         parts.append(f"{name}={text.lower() if name in _WORDS else text}")
@@ -440,11 +474,12 @@ def _order_text(values: Values) -> list[str]:
         parts += [values["order_type"].lower().replace("_", "-"), values["time_in_force"]]
         parts += _condition_text(values)
     parts += [flag.lower().replace("_", "-") for flag in values.get("flags", ())]
-    if values.get("hold_units"):
-        held = f"{values['hold_units']} units"
-        if values["hold"]:
-            held = f"{values['hold']} {values['hold_asset']}"
-        parts.append(f"hold={held}")
+    for name in ("hold", "lack"):
+        if values.get(f"{name}_units"):
+            held = f"{values[f'{name}_units']} units"
+            if values[name]:
+                held = f"{values[name]} {values[f'{name}_asset']}"
+            parts.append(f"{name}={held}")
     for name in ("maker_fee_ppm", "taker_fee_ppm"):
         if values.get(name):
             parts.append(f"{name.removesuffix('_fee_ppm')}={values[name]}ppm")
@@ -472,6 +507,14 @@ def _quantity_text(values: Values) -> list[str]:
 _UNPRICED = ("MARKET", "STOP_LOSS", "TAKE_PROFIT")
 
 
+_BELONGS = {
+    "HAS_TERMS": "with-terms",
+    "IN_LIST": "in-list",
+    "IS_PENDING": "pending",
+    "REPLACES": "replaces",
+}
+
+
 def _condition_text(values: Values) -> list[str]:
     parts = []
     if values["trigger_ticks"]:
@@ -480,9 +523,7 @@ def _condition_text(values: Values) -> list[str]:
         parts.append(f"trailing {values['trailing_bips']} bips")
     if values["self_trade"] != "TRADE_WITH_SELF":
         parts.append(f"self-trade={values['self_trade'].lower().replace('_', '-')}")
-    if values["has_terms"]:
-        parts.append("with-terms")
-    return parts
+    return parts + [_BELONGS[name] for name in values["belongs"] if name in _BELONGS]
 
 
 def _money_text(values: Values) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import matchbox
-from matchbox import EventKind, Reason
+from matchbox import EventKind, Reason, ReportFlag
 from matchbox.tools.reconcile import recompute
 from tests.integration.conftest import ExchangeProcess, collect, wait_for
 
@@ -138,6 +138,73 @@ def test_a_bot_cannot_operate(funded: ExchangeProcess) -> None:
 
 
 # ---- orders
+
+
+def test_one_cancels_the_other(funded: ExchangeProcess) -> None:
+    with funded.connect("alice") as alice, funded.connect("bob") as bob:
+        position = alice.oco(
+            "BTC/USD", "sell", "1", profit={"price": "11"}, stop={"trigger": "5", "price": "4"}
+        )
+        done, profit, stop = collect(alice, position + 2)[-3:]
+        assert (done["kind"], profit["kind"], stop["kind"]) == (34, 1, 1)
+        shown = {int(o["order_id"]): o for o in alice.open_orders()}
+        assert shown[int(profit["order_id"])]["partner_id"] == stop["order_id"]
+        listed = command(funded, "order", "list", "EXCHANGE").stdout
+        assert f"with {int(profit['order_id'])}" in listed
+        bob.buy("BTC/USD", "0.5", "11")
+        trade, canceled = next_reports(alice, 2)
+        assert (trade["kind"], trade["leaves_lots"]) == (EventKind.TRADE, 5000)
+        assert canceled["order_id"] == stop["order_id"]
+        assert Reason(canceled["reason"]) == Reason.LIST_ENDED
+        alice.cancel(int(profit["order_id"]))
+        (canceled,) = next_reports(alice, 1)
+        assert canceled["quantity_lots"] == 5000
+
+
+def test_one_triggers_a_pair(funded: ExchangeProcess) -> None:
+    with funded.connect("alice") as alice, funded.connect("bob") as bob:
+        position = alice.otoco(
+            "BTC/USD",
+            working={"side": "buy", "quantity": "1", "price": "9"},
+            profit={"price": "12", "client_order_id": "out"},
+            stop={"trigger": "5"},
+        )
+        pending = collect(alice, position + 3)[-2:]
+        assert {int(report["flags"]) for report in pending} == {ReportFlag.WAS_PENDING}
+        assert "pending" in command(funded, "order", "list", "EXCHANGE").stdout
+        bob.sell("BTC/USD", "1", "9")
+        trade, profit, stop = next_reports(alice, 3)
+        assert trade["kind"] == EventKind.TRADE
+        assert (profit["kind"], stop["kind"]) == (EventKind.ACCEPTED, EventKind.ACCEPTED)
+        assert (profit["flags"], stop["flags"]) == (ReportFlag.RELEASED, ReportFlag.RELEASED)
+        assert profit["command_position"] == pending[0]["order_id"]
+        alice.cancel(client_order_id="out")
+        canceled = next_reports(alice, 2)
+        assert [Reason(r["reason"]) for r in canceled] == [Reason.ON_REQUEST, Reason.LIST_ENDED]
+
+
+def test_an_order_comes_in_the_place_of_another(funded: ExchangeProcess) -> None:
+    with funded.connect("alice") as alice:
+        alice.buy("BTC/USD", "1", "9", client_order_id="a")
+        (accepted,) = next_reports(alice, 1)
+        order_id = int(accepted["order_id"])
+        position = alice.replace(order_id, "BTC/USD", "buy", "1", "8", client_order_id="a")
+        canceled, accepted = next_reports(alice, 2)
+        assert (canceled["kind"], canceled["order_id"]) == (EventKind.CANCELED, order_id)
+        assert (accepted["kind"], accepted["price_ticks"]) == (EventKind.ACCEPTED, 800)
+        assert int(accepted["command_position"]) == position
+        alice.cancel(client_order_id="a")
+        (canceled,) = next_reports(alice, 1)
+        assert canceled["order_id"] == accepted["order_id"]
+
+
+def next_reports(session: matchbox.Session, count: int) -> list[Any]:
+    """The next `count` reports of orders, and no more."""
+    found: list[Any] = []
+    while len(found) < count:
+        found.extend(r for r in session.reports(timeout=30) if r["kind"] < EventKind.ATTACHED)
+    assert len(found) == count, found
+    return found
 
 
 def test_open_orders_are_listed_and_canceled(funded: ExchangeProcess) -> None:

@@ -13,6 +13,7 @@ from matchbox.shm.errors import BadArgument, RingFull
 from matchbox.shm.market import Asset, Market
 from matchbox.shm.records import (
     COMMAND,
+    LIST_RECORD,
     MAX_ASSET_UNITS,
     MONEY_RECORD,
     NEW_ORDER,
@@ -22,6 +23,7 @@ from matchbox.shm.records import (
     AccountState,
     Flag,
     Kind,
+    ListType,
     MarketState,
     OrderType,
     Rule,
@@ -239,6 +241,166 @@ def test_an_order_that_cannot_be_meant_is_refused_and_nothing_is_sent(
     with pytest.raises(BadArgument, match=text):
         desk.session.order("BTC/USD", "buy", **({"quantity": "1"} | arguments))
     assert desk.session.sent == 0
+
+
+# ---- records that go together
+
+PROFIT, STOP = {"price": "110"}, {"trigger": "90"}
+WORKING: dict[str, Any] = {"side": "buy", "quantity": "1", "price": "100"}
+
+
+def test_a_replacement_is_a_cancel_and_an_order_sent_at_once(desk: Desk) -> None:
+    position = desk.session.replace(12, "BTC/USD", "buy", "1", "100", client_order_id="b")
+    assert (position, desk.session.sent) == (2, 2)
+    cancel, order = desk.all_sent()
+    says(cancel, kind=Kind.CANCEL_ORDER, order_id=12, market=3, flags=Flag.REPLACE)
+    says(
+        order.view(NEW_ORDER),
+        kind=Kind.NEW_ORDER, market=3, side=Side.BUY, order_type=OrderType.LIMIT, flags=Flag.LEG,
+        time_in_force=TimeInForce.GTC, price_ticks=10000, quantity_lots=10000,
+        client_order_id=b"b",
+    )  # fmt: skip
+
+
+def test_a_replacement_with_all_that_it_can_have(desk: Desk) -> None:
+    position = desk.session.replace(
+        0, "BTC/USD", "sell", "1", "100", canceled_client_order_id="a", allow_failure=True,
+        display="0.5", post_only=True, account=4,
+    )  # fmt: skip
+    assert position == 3
+    cancel, terms, order = desk.all_sent()
+    says(
+        cancel,
+        kind=Kind.CANCEL_ORDER, market=3, account=4, client_order_id=b"a",
+        flags=Flag.REPLACE | Flag.ALLOW_FAILURE,
+    )  # fmt: skip
+    says(terms.view(TERMS_RECORD), kind=Kind.ORDER_TERMS, market=3, account=4, display_lots=5000)
+    assert order["flags"] == Flag.LEG | Flag.POST_ONLY
+    assert order["account"] == 4
+
+
+def test_one_cancels_the_other(desk: Desk) -> None:
+    position = desk.session.oco(
+        "BTC/USD", "sell", "1", account=4, client_list_id="mine",
+        profit=PROFIT | {"display": "0.5", "expire": NOON, "client_order_id": "p"},
+        stop=STOP | {"self_trade": "expire_both"},
+    )  # fmt: skip
+    assert (position, desk.session.sent) == (1, 3)
+    head, profit, stop = desk.all_sent()
+    says(
+        head.view(LIST_RECORD),
+        kind=Kind.ORDER_LIST, market=3, account=4, list_type=ListType.OCO, expire_ns=NOON_NS,
+        display_lots=[5000, 0, 0], client_list_id=b"mine",
+    )  # fmt: skip
+    both = {"kind": Kind.NEW_ORDER, "market": 3, "account": 4, "side": Side.SELL}
+    both["quantity_lots"] = 10000
+    says(
+        profit.view(NEW_ORDER), **both,
+        order_type=OrderType.LIMIT, time_in_force=TimeInForce.GTD, price_ticks=11000,
+        flags=Flag.LEG | Flag.POST_ONLY, client_order_id=b"p",
+    )  # fmt: skip
+    says(
+        stop.view(NEW_ORDER), **both,
+        order_type=OrderType.STOP_LOSS, time_in_force=TimeInForce.IOC, trigger_ticks=9000,
+        flags=Flag.LEG, self_trade=SelfTrade.EXPIRE_BOTH,
+    )  # fmt: skip
+
+
+def test_the_types_of_a_pair_follow_from_what_is_given(desk: Desk) -> None:
+    desk.session.oco(
+        "BTC/USD", "buy", quantity_lots=7,
+        profit={"trigger_ticks": 90, "price_ticks": 91}, stop={"trailing_bips": 50, "price": "1.1"},
+    )  # fmt: skip
+    _, profit, stop = desk.all_sent()
+    assert profit["order_type"] == OrderType.TAKE_PROFIT_LIMIT
+    assert (profit["trigger_ticks"], profit["price_ticks"]) == (90, 91)
+    assert stop["order_type"] == OrderType.STOP_LOSS_LIMIT
+    assert (stop.view(NEW_ORDER)["trailing_bips"], stop["price_ticks"]) == (50, 110)
+    assert (profit["quantity_lots"], stop["quantity_lots"]) == (7, 7)
+
+
+def test_one_triggers_another(desk: Desk) -> None:
+    pending = {"side": "sell", "quantity": "2", "order_type": "stop_loss", "trigger": "90"}
+    assert desk.session.oto("BTC/USD", working=WORKING, pending=pending) == 1
+    head, working, waits = desk.all_sent()
+    says(head.view(LIST_RECORD), kind=Kind.ORDER_LIST, market=3, list_type=ListType.OTO)
+    assert (working["side"], working["price_ticks"], working["flags"]) == (
+        Side.BUY,
+        10000,
+        Flag.LEG,
+    )
+    assert (waits["side"], waits["trigger_ticks"], waits["flags"]) == (Side.SELL, 9000, Flag.LEG)
+
+
+def test_one_triggers_a_pair_of_the_other_side(desk: Desk) -> None:
+    assert desk.session.otoco("BTC/USD", working=WORKING, profit=PROFIT, stop=STOP) == 1
+    head, *legs = desk.all_sent()
+    says(head.view(LIST_RECORD), kind=Kind.ORDER_LIST, market=3, list_type=ListType.OTOCO)
+    assert [int(leg["side"]) for leg in legs] == [Side.BUY, Side.SELL, Side.SELL]
+    assert [int(leg["quantity_lots"]) for leg in legs] == [10000] * 3
+    desk.session.otoco(
+        "BTC/USD", working=WORKING, profit=PROFIT, stop=STOP, side="buy", quantity="0.5"
+    )
+    legs = desk.all_sent()[5:]
+    assert [int(leg["side"]) for leg in legs] == [Side.BUY] * 3
+    assert [int(leg["quantity_lots"]) for leg in legs] == [10000, 5000, 5000]
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments", "text"),
+    [
+        ("replace", {"order_id": 0, "side": "buy"}, "name the order to cancel"),
+        ("replace", {"order_id": -1, "side": "buy"}, "order_id is out of range"),
+        ("replace", {"order_id": 1, "side": "up", "quantity": "1"}, "side must be one of"),
+        ("replace", {"order_id": 1, "side": "buy", "price": "1"}, "give quantity"),
+        ("oco", {"profit": PROFIT, "stop": STOP}, "give quantity"),
+        ("oco", {"quantity": "1", "profit": {}, "stop": STOP}, "profit needs price or trigger"),
+        ("oco", {"quantity": "1", "profit": PROFIT, "stop": {}}, "needs trigger"),
+        ("oco", {"quantity": "1", "profit": PROFIT, "stop": {"price": "90"}}, "needs trigger"),
+        ("oco", {"quantity": "1", "profit": "110", "stop": STOP}, "profit must be a dict"),
+        ("oco", {"quantity": "1", "profit": {"prize": 1}, "stop": STOP}, "no such option"),
+        ("oco", {"quantity": "1", "profit": PROFIT | {"side": "buy"}, "stop": STOP}, "no such"),
+        ("oco", {"quantity": "1", "profit": PROFIT, "stop": STOP | {"account": 1}}, "no such"),
+        (
+            "oco",
+            {
+                "quantity": "1",
+                "profit": PROFIT | {"expire": NOON},
+                "stop": STOP | {"price": "89", "expire": NOON_NS + 1},
+            },
+            "expire at one time",
+        ),
+        ("oco", {"quantity": "1", "profit": PROFIT, "stop": STOP, "client_list_id": "a b"}, "prin"),
+        ("oco", {"quantity": "1", "profit": PROFIT, "stop": STOP, "account": -1}, "out of range"),
+        ("oto", {"working": WORKING, "pending": {}}, "pending needs side"),
+        ("oto", {"working": WORKING, "pending": None}, "pending must be a dict"),
+        ("oto", {"working": WORKING, "pending": WORKING | {"market": 3}}, "no such option"),
+        ("otoco", {"working": {}, "profit": PROFIT, "stop": STOP}, "working needs side"),
+        ("otoco", {"working": WORKING, "profit": PROFIT, "stop": {"trigger": 0.5}}, "float"),
+    ],
+)
+def test_a_group_that_cannot_be_meant_is_refused_and_nothing_is_sent(
+    desk: Desk, call: str, arguments: dict[str, Any], text: str
+) -> None:
+    if call == "oco":
+        arguments = {"side": "sell"} | arguments
+    with pytest.raises(BadArgument, match=text):
+        getattr(desk.session, call)(market="BTC/USD", **arguments)
+    assert desk.session.sent == 0
+    # And single orders are sent as ever.
+    assert desk.session.buy("BTC/USD", "1", "1") == 1
+
+
+def test_groups_are_sent_whole_or_not_at_all(desk: Desk) -> None:
+    for _ in range(SLOTS - 3):
+        desk.session.buy("BTC/USD", "1", "1")
+    with pytest.raises(RingFull, match="free=3, wanted=4"):
+        desk.session.otoco("BTC/USD", working=WORKING, profit=PROFIT, stop=STOP)
+    assert desk.session.sent == SLOTS - 3
+    desk.session.oco("BTC/USD", "sell", "1", profit=PROFIT, stop=STOP)
+    with pytest.raises(RingFull):
+        desk.session.replace(1, "BTC/USD", "buy", "1", "1")
+    assert desk.session.sent == SLOTS
 
 
 def test_mass_cancel_and_countdown(desk: Desk) -> None:

@@ -15,6 +15,7 @@ from matchbox.persistence.journal import Reader, Writer
 from matchbox.shm.errors import BadArgument, JournalError
 from matchbox.shm.reasons import Reason
 from matchbox.shm.records import (
+    LIST_RECORD,
     LOG_RECORD,
     MARKET_RECORD,
     MONEY_RECORD,
@@ -26,6 +27,7 @@ from matchbox.shm.records import (
     AccountState,
     Flag,
     Kind,
+    ListType,
     MarketState,
     OrderType,
     Rule,
@@ -271,6 +273,20 @@ CASES = [
     (view_of(TERMS_RECORD, Kind.ORDER_TERMS, account=1, market=1, display_lots=10000,
              expire_ns=START_NS),
      "account=alice market=BTC/USDT display=0.10000 expires=2026-09-21T14:13:20.000000000Z"),
+    (placed(has_terms=8, flags=Flag.LEG), "limit GTC replaces leg"),
+    (placed(has_terms=4, flags=Flag.LEG | Flag.POST_ONLY), "limit GTC pending post-only leg"),
+    (view_of(LIST_RECORD, Kind.ORDER_LIST, account=1, market=1, list_type=ListType.OTOCO, legs=3,
+             list_id=9, display_lots=(0, 10000, 0), expire_ns=START_NS, client_list_id=b"my-1"),
+     "list=9 list_type=otoco legs=3 account=alice market=BTC/USDT display=0.00000,0.10000,0.00000 "
+     "expires=2026-09-21T14:13:20.000000000Z client_list_id=my-1"),
+    (view_of(LIST_RECORD, Kind.RELEASE, account=1, market=1, legs=1, list_id=9),
+     "engine    list=9 legs=1 account=alice market=BTC/USDT"),
+    (order(Kind.CANCEL_ORDER, account=1, market=1, order_id=11, side=Side.BUY,
+           cancel_reason=Reason["ON_REQUEST"], quantity_lots=150000000,
+           flags=Flag.REPLACE | Flag.ALLOW_FAILURE),
+     "order=11 buy replace allow-failure lack=1.50000000 USDT reason=ON_REQUEST"),
+    (order(Kind.CANCEL_ORDER, account=1, market=1, order_id=11, flags=Flag.OF_PENDING,
+           cancel_reason=Reason["LIST_ENDED"]), "order=11 of-pending reason=LIST_ENDED"),
     (order(Kind.CANCEL_ORDER, account=1, market=1, order_id=11,
            cancel_reason=Reason["GTD_EXPIRED"]),
      "engine    account=alice market=BTC/USDT order=11 reason=GTD_EXPIRED"),
@@ -337,6 +353,8 @@ def test_filters_find_the_accounts_and_markets_of_every_kind_of_record() -> None
         order(Kind.MASS_CANCEL, account=1, market=2),
         order(Kind.COUNTDOWN, account=2, quantity_lots=1),
         view_of(TERMS_RECORD, Kind.ORDER_TERMS, account=2, market=1),
+        view_of(LIST_RECORD, Kind.ORDER_LIST, account=2, market=1),
+        view_of(LIST_RECORD, Kind.RELEASE, account=1, market=2),
         rules(Kind.SET_ACCOUNT, account=1),
         rules(Kind.SET_MARKET, market=1),
         rules(Kind.SET_FEES, market=2),
@@ -346,11 +364,11 @@ def test_filters_find_the_accounts_and_markets_of_every_kind_of_record() -> None
     def found(**wanted: Any) -> list[int]:
         return [int(sequence) for sequence in View(**wanted).select(log)["sequence"]]
 
-    assert found(accounts=(1,)) == [1, 3, 6]
-    assert found(accounts=(2,)) == [1, 2, 4, 5]
+    assert found(accounts=(1,)) == [1, 3, 7, 8]
+    assert found(accounts=(2,)) == [1, 2, 4, 5, 6]
     assert found(accounts=(7,)) == []
-    assert found(markets=(1,)) == [5, 7]
-    assert found(markets=(2,)) == [3, 8]
+    assert found(markets=(1,)) == [5, 6, 9]
+    assert found(markets=(2,)) == [3, 7, 10]
 
 
 # ---- JSON
@@ -387,7 +405,7 @@ def test_json_has_integers_and_decimals(journal: Path, log: Any) -> None:
         "trigger_ticks": 0,
         "trailing_bips": 0,
         "self_trade": "TRADE_WITH_SELF",
-        "has_terms": False,
+        "belongs": [],
         "maker_fee_ppm": 0,
         "taker_fee_ppm": 0,
         "hold": None,
