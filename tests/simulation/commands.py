@@ -349,6 +349,13 @@ def some_pair(c: Choice, w: World, account: int, market: int) -> list[NDArray[An
                 leg["trailing_bips"] = pick(c, (200, 50, 500, 2000))
                 leg["trigger_ticks"] = pick(c, (0, price))
         legs.append(leg)
+    if chance(c, 8):
+        # The fill of the first would trigger the second, had it not ended by then.
+        first, second = legs
+        first["order_type"], first["price_ticks"] = OrderType.LIMIT, middle // step * step - better
+        first["flags"], first["time_in_force"] = Flag.POST_ONLY, TimeInForce.GTC
+        first["trigger_ticks"] = first["trailing_bips"] = second["trigger_ticks"] = 0
+        second["trailing_bips"] = 1
     return legs
 
 
@@ -461,6 +468,53 @@ def like(c: Choice, order: NDArray[Any], old: LiveOrder) -> None:
     order["quantity_lots"] = max(lots, old.market.min_quantity) * pick(c, (1, 1, 2, 3))
     if chance(c, 30):
         order["client_order_id"] = old.client_order_id
+
+
+def late_countdown(c: Choice, w: World, session: str) -> NDArray[Any]:
+    """A list that is released soon, of an account whose countdown runs out soon."""
+    account, market = accounts_of(c, session), some_market(c)
+    timer = array(COMMAND, kind=Kind.COUNTDOWN, account=account, quantity_lots=c.integer(1, 10))
+    pending = some_new(c, w, account, market)
+    legs = [working_order(c, w, account, market), pending]
+    for leg in legs:
+        leg["flags"] |= LEG
+    head = array(
+        LIST_RECORD, kind=Kind.ORDER_LIST, account=account, market=market, list_type=ListType.OTO
+    )
+    return np.concatenate([record.view(COMMAND) for record in (timer, head, *legs)])
+
+
+def late_replace(c: Choice, w: World, session: str) -> NDArray[Any]:
+    """A market order is to be replaced, and was gone at once."""
+    account, market = accounts_of(c, session), some_market(c)
+    order = array(
+        NEW_ORDER,
+        kind=Kind.NEW_ORDER,
+        account=account,
+        market=market,
+        side=pick(c, (Side.BUY, Side.SELL)),
+        order_type=OrderType.MARKET,
+        time_in_force=TimeInForce.IOC,
+        quantity_lots=some_quantity(c, market),
+        client_order_id=b"m",
+    )
+    new = some_new(c, w, account, market)
+    new["side"] = order["side"]
+    new["flags"] |= LEG
+    flags = Flag.REPLACE | (Flag.ALLOW_FAILURE if chance(c, 70) else 0)
+    head = array(
+        COMMAND, kind=Kind.CANCEL_ORDER, account=account, client_order_id=b"m", flags=flags
+    )
+    records = [order.view(COMMAND), head, new.view(COMMAND)]
+    if chance(c, 70):
+        owner = account or SESSIONS.get(session, (0, 7, False))[0]
+        records.insert(1, all_but_little(c, w, owner, some_asset(market, int(order["side"][0]))))
+    return np.concatenate(records)
+
+
+def some_asset(market: int, side: int) -> int:
+    """What an order of that side pays with."""
+    return int(MARKETS[market]["quote_asset" if side == Side.BUY else "base_asset"])
 
 
 def squeezed_replace(c: Choice, w: World, session: str) -> NDArray[Any]:
@@ -950,6 +1004,8 @@ OF_TRADERS: dict[Maker, int] = {
     order_list: 34,
     replace: 22,
     squeezed_replace: 8,
+    late_countdown: 4,
+    late_replace: 4,
     amend: 26,
     squeeze: 10,
     cancel: 16,
