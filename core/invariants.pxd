@@ -6,8 +6,7 @@ from matchbox.core.sequencer_state cimport sequencer
 cdef enum sequencer_invariant:
     CONSERVED = 1           # free and held of an asset are its supply, and none is below 0; of: asset
     HELD = 2                # held of a balance is what orders and waiting withdrawals hold; of: balance
-    HOLD = 3                # an order holds, with what it lacks, what is open of it needs; a pending one holds
-                            # nothing; of: order id
+    HOLD = 3                # an order holds, with what it lacks, what it needs; a pending one nothing; of: order id
     CHAIN = 4               # an account's chain has its live orders, oldest first; of: account
     COUNTS = 5              # a market's, or all, live orders; of: market, 0 = all
     UNCHECKED = 6           # there is no memory to check HELD with
