@@ -50,6 +50,30 @@ def file_path(directory: Path, number: int) -> Path:
     return directory / f"{number:06d}.mdb"
 
 
+def flush(path: Path) -> None:
+    """A file, or the names in a folder, to the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_directory(directory: Path) -> None:
+    """Make the folder of a journal and those above it, if there are none; they are on the disk.
+
+    Flushed whether made now or not: who made them may have died before he could. Raises OSError.
+    """
+    directory = directory.absolute()
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    device = directory.stat().st_dev
+    for folder in (directory, *directory.parents):
+        place = folder.stat()
+        if place.st_uid != os.geteuid() or place.st_dev != device or not os.access(folder, os.R_OK):
+            break  # not made by us
+        flush(folder)
+
+
 def create(directory: Path, number: int) -> None:
     """Make an empty file, whole or not at all: it gets its name when it is on the disk."""
     path = file_path(directory, number)
@@ -59,15 +83,9 @@ def create(directory: Path, number: int) -> None:
         left.unlink(missing_ok=True)
     lmdb.open(str(draft), subdir=False, map_size=MAP_BYTES, mode=0o600).close()
     lock.unlink(missing_ok=True)
-    for target in (draft, None, directory):
-        if target is None:
-            draft.rename(path)
-            continue
-        descriptor = os.open(target, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    flush(draft)
+    draft.rename(path)
+    flush(directory)
 
 
 def structure_problem(path: Path) -> str:

@@ -4,6 +4,15 @@ A journal is a directory of LMDB files (files.py); its keys are first sequences 
 big-endian, appended; its values are batches (batch.py). Commits are LMDB's default ones, data and
 meta flushed: a batch that append() has returned for survives a crash of the machine. One Writer at
 a time, any number of Readers in any process, while it writes.
+
+What can be read is not always on the disk: a Reader may see a batch while it is being flushed, and
+a writer that was killed, or whose flush failed, leaves batches that are in memory only. So
+
+- a Writer flushes what it finds before it believes it;
+- a failed commit ends its file. Nothing more is written to it, for the kernel may have marked its
+  pages as written; a new file goes on after the last batch that is certain;
+- until a batch is certain in a new file, writer.lock says `failed`. A Writer that finds that begins
+  a new file with a copy of the last batch: of the old file, only what lies before is relied on.
 """
 
 import contextlib
@@ -15,7 +24,6 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import lmdb
-import numpy as np
 from numpy.typing import NDArray
 
 from matchbox.persistence import files
@@ -40,6 +48,8 @@ _COMMIT_SLACK = 1 << 20
 # everything else out of memory.
 _CACHED_BYTES = 32 << 20
 _NO_END = 1 << 64
+# What writer.lock says.
+_SOUND, _FAILED = b"sound \n", b"failed\n"
 T = TypeVar("T")
 
 
@@ -88,7 +98,7 @@ class Writer(_Context):
             )
         self._environment: Environment | None = None
         self._descriptor = -1
-        self._failed = ""
+        self._failed, self._marked = "", False
         self._lock = self._take_lock()
         try:
             self._open_newest()
@@ -97,27 +107,59 @@ class Writer(_Context):
             raise
 
     def _take_lock(self) -> int:
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(self.directory / "writer.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        lock = -1
         try:
+            files.make_directory(self.directory)
+            path = self.directory / "writer.lock"
+            lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(lock)
-            raise JournalError(f"another process writes the journal in {self.directory}") from None
+            if os.fstat(lock).st_size < len(_SOUND):
+                # Room for the word that a failure needs, while there is room.
+                os.pwrite(lock, _SOUND, 0)
+        except OSError as error:
+            if lock >= 0:
+                os.close(lock)
+            if isinstance(error, BlockingIOError):
+                error_text = f"another process writes the journal in {self.directory}"
+                raise JournalError(error_text) from None
+            raise JournalError(f"cannot write in {self.directory}: {error}") from error
         return lock
 
     def _open_newest(self) -> None:
         existing = files.numbers(self.directory)
         self._number = existing[-1] if existing else 1
-        if not existing:
-            files.create(self.directory, 1)
+        try:
+            if existing:
+                files.flush(files.file_path(self.directory, self._number))
+            else:
+                files.create(self.directory, 1)
+        except (lmdb.Error, OSError) as error:
+            raise JournalError(f"cannot write in {self.directory}: {error}") from error
         self._open(self._number)
         with Reader(self.directory) as reader:
             batch = reader.last_batch()
+            value = memoryview(reader.value(batch.first_sequence) if batch else b"")
         self._sequence, self._hash, self._record = 0, NO_HASH, b""
         if batch is not None:
             self._sequence, self._hash = batch.last_sequence, batch.hash
             self._record = batch.records[-1].tobytes()
+        self._marked = os.pread(self._lock, len(_FAILED), 0) == _FAILED
+        if self._marked:
+            environment = self.roll()
+            if batch is not None:
+                self._commit(environment, batch.first_sequence, value)
+
+    def _fail(self, why: str) -> None:
+        """Nothing more can be appended; a Writer that comes after this one is to know it."""
+        self._failed = why
+        self._mark(_FAILED)
+
+    def _mark(self, word: bytes) -> None:
+        # Not flushed: what it tells of is over when memory is lost. It overwrites as many bytes, so
+        # a full disk has room for it; if it cannot be written, there is nothing left to try.
+        with contextlib.suppress(OSError):
+            os.pwrite(self._lock, word, 0)
+        self._marked = word == _FAILED
 
     def _open(self, number: int) -> None:
         self._environment = files.acquire(self.directory, number, writable=True)
@@ -177,22 +219,24 @@ class Writer(_Context):
         assert environment is not None, "the writer is closed"
         if environment.used_bytes() + len(value) + _COMMIT_SLACK > self.file_bytes:
             environment = self.roll()
-        self._commit(environment, first, value)
+        self._commit(environment, first, value.data)
         self._sequence += sum(map(len, parts))
         self._hash, self._record = self._assembler.hash, value[-LOG_RECORD.itemsize :].tobytes()
         self._drop_cache(environment)
         return self._sequence
 
-    def _commit(self, environment: Environment, first: int, value: NDArray[np.uint8]) -> None:
+    def _commit(self, environment: Environment, first: int, value: memoryview) -> None:
         try:
             with environment.env.begin(write=True) as transaction:
-                if not transaction.put(files.pack_key(first), value.data, append=True):
+                if not transaction.put(files.pack_key(first), value, append=True):
                     raise lmdb.KeyExistsError(f"batch {first} is not after the file's last")
         except BaseException as error:
-            self._failed = f"{environment.path}: {error}"
+            self._fail(f"{environment.path}: {error}")
             if not isinstance(error, (lmdb.Error, OSError)):
                 raise
             raise JournalError(f"cannot write batch {first} to {self._failed}", first) from error
+        if self._marked:
+            self._mark(_SOUND)
 
     def _drop_cache(self, environment: Environment) -> None:
         end = environment.used_bytes() - _CACHED_BYTES
@@ -212,7 +256,7 @@ class Writer(_Context):
             files.create(self.directory, self._number + 1)
             self._open(self._number + 1)
         except (lmdb.Error, OSError, JournalError) as error:
-            self._failed = f"no new file after {self._number:06d}: {error}"
+            self._fail(f"no new file after {self._number:06d}: {error}")
             raise JournalError(self._failed, self._sequence + 1) from error
         self._failed = ""
         assert self._environment is not None
@@ -255,6 +299,10 @@ class Reader(_Context):
                     return read_batch(cursor.value(), files.unpack_key(cursor.key()))
         return None
 
+    def value(self, key: int) -> bytes:
+        """The batch under `key` as it is stored (batch.py), not verified. JournalError if none."""
+        return self._find(key, lambda value, _: bytes(value))
+
     def batches(self, first: int = 1) -> Iterator[Batch]:
         """The batches from the one that holds `first` on, up to the end as it is when this begins.
 
@@ -283,10 +331,12 @@ class Reader(_Context):
 
     def batch(self, header: NDArray[Any]) -> Batch:
         """The batch that headers() gave `header` of, verified but for its place in the chain."""
-        key = int(header["first_sequence"])
+        return self._find(int(header["first_sequence"]), read_batch)
+
+    def _find(self, key: int, make: Callable[[memoryview, int], T]) -> T:
         for number, begin, end in reversed(self._spans()):
             if begin <= key < end:
-                return self._get(number, key, read_batch)
+                return self._get(number, key, make)
         raise JournalError(f"no batch {key} in {self.directory}", key)
 
     def _walk(self, first: int) -> Iterator[tuple[int, int]]:
