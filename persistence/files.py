@@ -8,6 +8,7 @@ LMDB must not be opened twice in one process, nor be used across a fork. So ever
 shares one environment a file; whoever needs to write must come first.
 """
 
+import contextlib
 import os
 import re
 import struct
@@ -62,30 +63,52 @@ def flush(path: Path) -> None:
 def make_directory(directory: Path) -> None:
     """Make the folder of a journal and those above it, if there are none; they are on the disk.
 
-    Flushed whether made now or not: who made them may have died before he could. Raises OSError.
+    Flushed whether made now or not: who made them may have died before he could. Raises OSError;
+    what was made is gone then, since a name whose flush has failed may not be on the disk whatever
+    is flushed later.
     """
     directory = directory.absolute()
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    device = directory.stat().st_dev
-    for folder in (directory, *directory.parents):
-        place = folder.stat()
-        if place.st_uid != os.geteuid() or place.st_dev != device or not os.access(folder, os.R_OK):
-            break  # not made by us
-        flush(folder)
+    missing = [f for f in (directory, *directory.parents) if not f.exists()]
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        device = directory.stat().st_dev
+        for folder in (directory, *directory.parents):
+            place = folder.stat()
+            ours = place.st_uid == os.geteuid() and os.access(folder, os.R_OK)
+            if not ours or place.st_dev != device:
+                break
+            flush(folder)
+    except OSError:
+        for folder in missing:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def create(directory: Path, number: int) -> None:
-    """Make an empty file, whole or not at all: it gets its name when it is on the disk."""
+    """Make an empty file, whole or not at all: it gets its name when it is on the disk.
+
+    Raises OSError, lmdb.Error; nothing of it is there then.
+    """
     path = file_path(directory, number)
     draft = path.with_suffix(".new")
-    lock = Path(f"{draft}-lock")
-    for left in (draft, lock):
+    _remove(draft)
+    try:
+        lmdb.open(str(draft), subdir=False, map_size=MAP_BYTES, mode=0o600).close()
+        Path(f"{draft}-lock").unlink(missing_ok=True)
+        flush(draft)
+        draft.rename(path)
+        flush(directory)
+    except (lmdb.Error, OSError):
+        with contextlib.suppress(OSError):
+            _remove(draft)
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _remove(draft: Path) -> None:
+    for left in (draft, Path(f"{draft}-lock")):
         left.unlink(missing_ok=True)
-    lmdb.open(str(draft), subdir=False, map_size=MAP_BYTES, mode=0o600).close()
-    lock.unlink(missing_ok=True)
-    flush(draft)
-    draft.rename(path)
-    flush(directory)
 
 
 def structure_problem(path: Path) -> str:

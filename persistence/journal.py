@@ -6,13 +6,13 @@ meta flushed: a batch that append() has returned for survives a crash of the mac
 a time, any number of Readers in any process, while it writes.
 
 What can be read is not always on the disk: a Reader may see a batch while it is being flushed, and
-a writer that was killed, or whose flush failed, leaves batches that are in memory only. So
+a writer that was killed, or whose flush failed, leaves a batch that is in memory only. So
 
-- a Writer flushes what it finds before it believes it;
 - a failed commit ends its file. Nothing more is written to it, for the kernel may have marked its
   pages as written; a new file goes on after the last batch that is certain;
-- until a batch is certain in a new file, writer.lock says `failed`. A Writer that finds that begins
-  a new file with a copy of the last batch: of the old file, only what lies before is relied on.
+- writer.lock says `closed` only if the last Writer was closed with nothing failed. If it says
+  otherwise, the next one begins a new file with a copy of the last batch that it finds: of the old
+  file only what lies before is relied on, and that was flushed before the last batch was begun.
 """
 
 import contextlib
@@ -48,8 +48,10 @@ _COMMIT_SLACK = 1 << 20
 # everything else out of memory.
 _CACHED_BYTES = 32 << 20
 _NO_END = 1 << 64
-# What writer.lock says.
-_SOUND, _FAILED = b"sound \n", b"failed\n"
+# What writer.lock says. It is not flushed: when memory is lost, all that is found is on the disk.
+_OPEN, _CLOSED = b"open  \n", b"closed\n"
+# Files that a Reader keeps open; a process has few descriptors.
+_OPEN_FILES = 16
 T = TypeVar("T")
 
 
@@ -98,7 +100,7 @@ class Writer(_Context):
             )
         self._environment: Environment | None = None
         self._descriptor = -1
-        self._failed, self._marked = "", False
+        self._failed = ""
         self._lock = self._take_lock()
         try:
             self._open_newest()
@@ -113,9 +115,6 @@ class Writer(_Context):
             path = self.directory / "writer.lock"
             lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(lock).st_size < len(_SOUND):
-                # Room for the word that a failure needs, while there is room.
-                os.pwrite(lock, _SOUND, 0)
         except OSError as error:
             if lock >= 0:
                 os.close(lock)
@@ -129,37 +128,24 @@ class Writer(_Context):
         existing = files.numbers(self.directory)
         self._number = existing[-1] if existing else 1
         try:
-            if existing:
-                files.flush(files.file_path(self.directory, self._number))
-            else:
+            closed = os.pread(self._lock, len(_CLOSED), 0) == _CLOSED
+            os.pwrite(self._lock, _OPEN, 0)
+            if not existing:
                 files.create(self.directory, 1)
         except (lmdb.Error, OSError) as error:
             raise JournalError(f"cannot write in {self.directory}: {error}") from error
         self._open(self._number)
         with Reader(self.directory) as reader:
             batch = reader.last_batch()
-            value = memoryview(reader.value(batch.first_sequence) if batch else b"")
+            value = reader.value(batch.first_sequence) if batch else b""
         self._sequence, self._hash, self._record = 0, NO_HASH, b""
         if batch is not None:
             self._sequence, self._hash = batch.last_sequence, batch.hash
             self._record = batch.records[-1].tobytes()
-        self._marked = os.pread(self._lock, len(_FAILED), 0) == _FAILED
-        if self._marked:
+        if existing and not closed:
             environment = self.roll()
             if batch is not None:
-                self._commit(environment, batch.first_sequence, value)
-
-    def _fail(self, why: str) -> None:
-        """Nothing more can be appended; a Writer that comes after this one is to know it."""
-        self._failed = why
-        self._mark(_FAILED)
-
-    def _mark(self, word: bytes) -> None:
-        # Not flushed: what it tells of is over when memory is lost. It overwrites as many bytes, so
-        # a full disk has room for it; if it cannot be written, there is nothing left to try.
-        with contextlib.suppress(OSError):
-            os.pwrite(self._lock, word, 0)
-        self._marked = word == _FAILED
+                self._commit(environment, batch.first_sequence, memoryview(value))
 
     def _open(self, number: int) -> None:
         self._environment = files.acquire(self.directory, number, writable=True)
@@ -231,12 +217,10 @@ class Writer(_Context):
                 if not transaction.put(files.pack_key(first), value, append=True):
                     raise lmdb.KeyExistsError(f"batch {first} is not after the file's last")
         except BaseException as error:
-            self._fail(f"{environment.path}: {error}")
+            self._failed = f"{environment.path}: {error}"
             if not isinstance(error, (lmdb.Error, OSError)):
                 raise
             raise JournalError(f"cannot write batch {first} to {self._failed}", first) from error
-        if self._marked:
-            self._mark(_SOUND)
 
     def _drop_cache(self, environment: Environment) -> None:
         end = environment.used_bytes() - _CACHED_BYTES
@@ -256,7 +240,7 @@ class Writer(_Context):
             files.create(self.directory, self._number + 1)
             self._open(self._number + 1)
         except (lmdb.Error, OSError, JournalError) as error:
-            self._fail(f"no new file after {self._number:06d}: {error}")
+            self._failed = f"no new file after {self._number:06d}: {error}"
             raise JournalError(self._failed, self._sequence + 1) from error
         self._failed = ""
         assert self._environment is not None
@@ -264,8 +248,12 @@ class Writer(_Context):
 
     def close(self) -> None:
         """Close the file; everything appended is durable already."""
+        sound = self._environment is not None and not self._failed
         self._close_file()
         if self._lock >= 0:
+            if sound:
+                with contextlib.suppress(OSError):
+                    os.pwrite(self._lock, _CLOSED, 0)
             os.close(self._lock)
             self._lock = -1
 
@@ -281,6 +269,7 @@ class Reader(_Context):
         self.directory = Path(directory)
         self._before_file = before_file
         self._environments: dict[int, Environment] = {}
+        self._firsts: dict[int, int] = {}
 
     def close(self) -> None:
         while self._environments:
@@ -377,7 +366,7 @@ class Reader(_Context):
 
     def _spans(self) -> list[tuple[int, int, int]]:
         """(file, first sequence, end) of each file with records; what it has below `end` counts."""
-        firsts = [(n, self._environment(n).first) for n in self._numbers()]
+        firsts = [(n, self._first(n)) for n in self._numbers()]
         spans: list[tuple[int, int, int]] = []
         end = _NO_END
         for number, first in reversed(firsts):
@@ -430,8 +419,19 @@ class Reader(_Context):
 
     def _environment(self, number: int) -> Environment:
         if number not in self._environments:
+            while len(self._environments) >= _OPEN_FILES:
+                files.release(self._environments.pop(next(iter(self._environments))))
             self._environments[number] = files.acquire(self.directory, number)
         return self._environments[number]
+
+    def _first(self, number: int) -> int | None:
+        """First sequence of a file, None while it has none."""
+        if number not in self._firsts:
+            first = self._environment(number).first
+            if first is None:
+                return None
+            self._firsts[number] = first
+        return self._firsts[number]
 
     def _numbers(self) -> list[int]:
         before = self._before_file

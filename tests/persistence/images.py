@@ -19,7 +19,7 @@ from tests.persistence import power_cut
 from tests.persistence.power_cut import PAGE, SECTOR, Choose, Disk
 from tests.persistence.recorder import Run
 
-LIVELY = ("write", "flush", "flush_range", "flush_failed", "rename", "unlink", "mkdir")
+LIVELY = ("write", "flush", "flush_range", "flush_failed", "rename", "unlink", "mkdir", "rmdir")
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,17 @@ class Image:
                 (place / f"{path}-lock").write_bytes(chance.randbytes(8192))
 
 
-def a_few(disk: Disk, chance: random.Random) -> Iterator[Choose]:
-    calls = disk.pending()
-    yield power_cut.only({call for call in calls if chance.random() < 0.5})
-    yield power_cut.torn(chance, SECTOR)
-    yield power_cut.torn(chance, PAGE)
-    yield chance.choice([power_cut.nothing, power_cut.everything])
-
-
-def many(disk: Disk, chance: random.Random, *, since: int = 0) -> Iterator[Choose]:
+def a_few(disk: Disk, chance: random.Random, *, since: int = 0) -> Iterator[Choose]:
+    """From entry `since` on."""
     if disk.calls < since:
         return
+    yield power_cut.nothing
+    yield power_cut.only({call for call in disk.pending() if chance.random() < 0.5})
+    yield power_cut.torn(chance, SECTOR)
+    yield power_cut.torn(chance, PAGE)
+
+
+def many(disk: Disk, chance: random.Random) -> Iterator[Choose]:
     calls = disk.pending()
     if len(calls) <= 6:
         yield from power_cut.subsets(calls)

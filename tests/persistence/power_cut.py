@@ -28,7 +28,8 @@ SECTOR = 512
 PAGE = 4096
 _ENTRY = struct.Struct("<IIIIQQII")
 _OPS = (
-    "open close write truncate flush flush_range flush_failed rename unlink mkdir told unsupported"
+    "open close write truncate flush flush_range flush_failed rename unlink mkdir rmdir told"
+    " unsupported"
 )
 OPS = dict(enumerate(_OPS.split(), 1))
 CREATED, DIRECTORY, TRUNCATED = 1, 2, 4
@@ -109,16 +110,18 @@ class Folder:
         self.pending.append(Change(call, b"", False, names))
 
     def flush(self) -> None:
-        held: set[str] = set()
+        certain: set[str] = set()
         left = []
+        for change in reversed(self.pending):
+            if not change.doomed:
+                certain |= {name for name, _ in change.names}
+                continue
+            names = tuple(pair for pair in change.names if pair[0] not in certain)
+            left += [change._replace(names=names)] if names else []
         for change in self.pending:
-            touched = {name for name, _ in change.names}
-            if change.doomed or touched & held:
-                held |= touched
-                left.append(change)
-            else:
+            if not change.doomed:
                 apply(self.disk, change.names)
-        self.pending = left
+        self.pending = left[::-1]
 
     def fail(self) -> None:
         self.pending = [change._replace(doomed=True) for change in self.pending]
@@ -184,7 +187,7 @@ class Disk:
                 if folder is not other:
                     raise ValueError(f"renamed into another folder: {entry.path2}")
                 folder.change(self.calls, (new, folder.live[old]), (old, None))
-            case "unlink":
+            case "unlink" | "rmdir":
                 folder, name = self._place(entry.path)
                 folder.change(self.calls, (name, None))
             case "mkdir":

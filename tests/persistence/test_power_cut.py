@@ -55,9 +55,9 @@ def test_what_a_killed_process_had_not_flushed_is_not_told_by_the_next(
         assert run.write(seed, 6, "rolls", kill=str(kill))["status"] == 137
         before = len(run.entries())
         assert run.write(seed + 1, 1) == {"status": 0, "said": ""}
-        found = check(run, seed, make_log, partial(many, since=before))
+        found = check(run, seed, make_log, partial(a_few, since=before))
         assert (op, kill, found.problems) == (op, kill, [])
-        assert found.images > 20
+        assert found.images > 10
 
 
 @pytest.mark.soak("images")

@@ -39,7 +39,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum op { OPEN = 1, CLOSE, WRITE, TRUNCATE, FLUSH, FLUSH_RANGE, FLUSH_FAILED, RENAME, UNLINK, MKDIR, TOLD, UNSUPPORTED };
+enum op { OPEN = 1, CLOSE, WRITE, TRUNCATE, FLUSH, FLUSH_RANGE, FLUSH_FAILED, RENAME, UNLINK, MKDIR, RMDIR, TOLD, UNSUPPORTED };
 enum flag { CREATED = 1, DIRECTORY = 2, TRUNCATED = 4 };
 enum class { WRITES, FLUSHES, NAMES, CLASSES };
 enum watch { WATCHED = 1, SYNCHRONOUS = 2, IS_DIRECTORY = 4 };
@@ -386,6 +386,10 @@ int unlink(const char *path) {
 int mkdir(const char *path, mode_t mode) {
     return of_interest(path) && access(path, F_OK) ? name_change(MKDIR, path, NULL, SYS_mkdir, mode)
                                                    : (int)syscall(SYS_mkdir, path, mode);
+}
+
+int rmdir(const char *path) {
+    return of_interest(path) ? name_change(RMDIR, path, NULL, SYS_rmdir, 0) : (int)syscall(SYS_rmdir, path);
 }
 
 #define NOT_FOLLOWED(name, path)                                                                                       \
