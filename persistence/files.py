@@ -11,6 +11,7 @@ shares one environment a file; whoever needs to write must come first.
 import contextlib
 import os
 import re
+import resource
 import struct
 import threading
 from collections.abc import Iterator
@@ -94,7 +95,7 @@ def create(directory: Path, number: int) -> None:
     draft = path.with_suffix(".new")
     _remove(draft)
     try:
-        lmdb.open(str(draft), subdir=False, map_size=MAP_BYTES, mode=0o600).close()
+        _map(draft).close()
         Path(f"{draft}-lock").unlink(missing_ok=True)
         flush(draft)
         draft.rename(path)
@@ -104,6 +105,25 @@ def create(directory: Path, number: int) -> None:
             _remove(draft)
             path.unlink(missing_ok=True)
         raise
+
+
+def _map(path: Path, **options: bool) -> lmdb.Environment:
+    """Open a file. Raises lmdb.Error."""
+    try:
+        return lmdb.open(
+            str(path), subdir=False, mode=0o600,
+            map_size=MAP_BYTES, metasync=True, sync=True, writemap=False, **options,
+        )  # fmt: skip
+    except lmdb.MemoryError as error:
+        raise lmdb.MemoryError(
+            f"{error}; address space for a file: needed={MAP_BYTES >> 30} GiB, "
+            f"allowed={_address_space()} (ulimit -v)"
+        ) from None
+
+
+def _address_space() -> str:
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return "unlimited" if limit == resource.RLIM_INFINITY else f"{limit / 2**30:.3g} GiB"
 
 
 def _remove(draft: Path) -> None:
@@ -135,10 +155,7 @@ class Environment:
         self._first: int | None = None
         if path.stat().st_size < 2 * os.sysconf("SC_PAGESIZE"):
             raise JournalError(f"{path} is cut off: bytes={path.stat().st_size}")
-        self.env = lmdb.open(
-            str(path), subdir=False, create=False, readonly=not writable, mode=0o600,
-            map_size=MAP_BYTES, metasync=True, sync=True, writemap=False,
-        )  # fmt: skip
+        self.env = _map(path, create=False, readonly=not writable)
         self.page_bytes = self.env.stat()["psize"]
 
     @contextmanager
