@@ -14,7 +14,7 @@ import re
 import resource
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -86,16 +86,21 @@ def make_directory(directory: Path) -> None:
         raise
 
 
-def create(directory: Path, number: int) -> None:
-    """Make an empty file, whole or not at all: it gets its name when it is on the disk.
+def create(directory: Path, number: int, batches: Iterable[tuple[int, bytes]] = ()) -> None:
+    """Make a file with these keys and values, in place of one that may be there.
 
-    Raises OSError, lmdb.Error; nothing of it is there then.
+    Whole or not at all: it gets its name when it is on the disk. Raises OSError, lmdb.Error;
+    nothing of it is there then.
     """
     path = file_path(directory, number)
+    new = not path.exists()
     draft = path.with_suffix(".new")
     _remove(draft)
     try:
-        _map(draft).close()
+        with _map(draft) as env:
+            for key, value in batches:
+                with env.begin(write=True) as transaction:
+                    transaction.put(pack_key(key), value, append=True)
         Path(f"{draft}-lock").unlink(missing_ok=True)
         flush(draft)
         draft.rename(path)
@@ -103,7 +108,8 @@ def create(directory: Path, number: int) -> None:
     except (lmdb.Error, OSError):
         with contextlib.suppress(OSError):
             _remove(draft)
-            path.unlink(missing_ok=True)
+            if new:
+                path.unlink(missing_ok=True)
         raise
 
 

@@ -18,12 +18,13 @@ a writer that was killed, or whose flush failed, leaves a batch that is in memor
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import lmdb
+import numpy as np
 from numpy.typing import NDArray
 
 from matchbox.persistence import files
@@ -52,6 +53,7 @@ _NO_END = 1 << 64
 _OPEN, _CLOSED = b"open  \n", b"closed\n"
 # Files that a Reader keeps open; a process has few descriptors.
 _OPEN_FILES = 16
+Values = list[tuple[int, NDArray[np.uint8]]]  # by first sequence
 T = TypeVar("T")
 
 
@@ -135,17 +137,19 @@ class Writer(_Context):
         except (lmdb.Error, OSError) as error:
             raise JournalError(f"cannot write in {self.directory}: {error}") from error
         self._open(self._number)
+        self._sequence, self._hash, self._record = 0, NO_HASH, b""
         with Reader(self.directory) as reader:
             batch = reader.last_batch()
-            value = reader.value(batch.first_sequence) if batch else b""
-        self._sequence, self._hash, self._record = 0, NO_HASH, b""
         if batch is not None:
-            self._sequence, self._hash = batch.last_sequence, batch.hash
-            self._record = batch.records[-1].tobytes()
+            self._keep_end(batch)
         if existing and not closed:
             environment = self.roll()
             if batch is not None:
-                self._commit(environment, batch.first_sequence, memoryview(value))
+                self._commit(environment, [(batch.first_sequence, batch.value)])
+
+    def _keep_end(self, batch: Batch) -> None:
+        self._sequence, self._hash = batch.last_sequence, batch.hash
+        self._record = batch.records[-1].tobytes()
 
     def _open(self, number: int) -> None:
         self._environment = files.acquire(self.directory, number, writable=True)
@@ -197,25 +201,52 @@ class Writer(_Context):
         and are at most batch_records. If the commit itself fails, JournalError too; what the disk
         then holds is uncertain, so nothing more is written to this file: see roll().
         """
-        if self._failed:
-            raise JournalError(f"the journal has failed: {self._failed}", self._sequence + 1)
         first = self._sequence + 1
         value = self._assembler.assemble(parts, first, self._hash, self.epoch)
-        environment = self._environment
-        assert environment is not None, "the writer is closed"
-        if environment.used_bytes() + len(value) + _COMMIT_SLACK > self.file_bytes:
-            environment = self.roll()
-        self._commit(environment, first, value.data)
+        self._store([(first, value)])
         self._sequence += sum(map(len, parts))
         self._hash, self._record = self._assembler.hash, value[-LOG_RECORD.itemsize :].tobytes()
-        self._drop_cache(environment)
         return self._sequence
 
-    def _commit(self, environment: Environment, first: int, value: memoryview) -> None:
+    def append_batches(self, batches: Sequence[Batch]) -> int:
+        """Commit batches of another journal as they are, all at once; it is the same up to here.
+
+        Returns the last sequence: it is durable. Raises JournalError, with nothing written, if they
+        do not follow; otherwise as append().
+        """
+        last, hash_before = self._sequence, self._hash
+        for batch in batches:
+            if (batch.first_sequence, batch.previous) != (last + 1, hash_before):
+                raise JournalError(
+                    f"batch {batch.first_sequence} does not follow {last}: "
+                    f"previous={batch.previous.hex()}, expected={hash_before.hex()}",
+                    last + 1,
+                )
+            last, hash_before = batch.last_sequence, batch.hash
+        if batches:
+            self._store([(batch.first_sequence, batch.value) for batch in batches])
+            self._keep_end(batches[-1])
+        return self._sequence
+
+    def _store(self, values: Values) -> None:
+        """Commit values, in a new file if this one might not have the room."""
+        if self._failed:
+            raise JournalError(f"the journal has failed: {self._failed}", self._sequence + 1)
+        environment = self._environment
+        assert environment is not None, "the writer is closed"
+        size = sum(len(value) for _, value in values)
+        if environment.used_bytes() + size + _COMMIT_SLACK > self.file_bytes:
+            environment = self.roll()
+        self._commit(environment, values)
+        self._drop_cache(environment)
+
+    def _commit(self, environment: Environment, values: Values) -> None:
+        first = values[0][0]
         try:
             with environment.env.begin(write=True) as transaction:
-                if not transaction.put(files.pack_key(first), value, append=True):
-                    raise lmdb.KeyExistsError(f"batch {first} is not after the file's last")
+                for key, value in values:
+                    if not transaction.put(files.pack_key(key), value.data, append=True):
+                        raise lmdb.KeyExistsError(f"batch {key} is not after the file's last")
         except BaseException as error:
             self._failed = f"{environment.path}: {error}"
             if not isinstance(error, (lmdb.Error, OSError)):
@@ -287,10 +318,6 @@ class Reader(_Context):
                 if cursor.last():
                     return read_batch(cursor.value(), files.unpack_key(cursor.key()))
         return None
-
-    def value(self, key: int) -> bytes:
-        """The batch under `key` as it is stored (batch.py), not verified. JournalError if none."""
-        return self._find(key, lambda value, _: bytes(value))
 
     def batches(self, first: int = 1) -> Iterator[Batch]:
         """The batches from the one that holds `first` on, up to the end as it is when this begins.
