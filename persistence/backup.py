@@ -16,8 +16,8 @@ from pathlib import Path
 from matchbox.persistence import files
 from matchbox.persistence.batch import NO_HASH, Batch
 from matchbox.persistence.journal import FILE_BYTES, Reader, Writer
+from matchbox.persistence.journaler import GROUP_RECORDS, continues
 from matchbox.shm.errors import BadArgument, JournalError
-from matchbox.shm.records import Kind
 
 # Batches that are copied at once: with a commit each, many small ones would take very long.
 _COMMIT_BYTES = 16 << 20
@@ -111,10 +111,10 @@ def restore(
 ) -> Copied:
     """Make a new journal in `target` with the records of `source` up to `until` (0: all).
 
-    A record that needs the one after it (ORDER_TERMS) is left out if it would be the last. The
-    batch that `until` is in is cut there, so its hash is another one. Raises BadArgument if there
-    is a journal, or fewer records; JournalError if the source is damaged before `until`, or the
-    target cannot be written. What was begun has to be removed then.
+    Of records that go together (an order and its terms, a list) all are kept or none. The batch
+    that `until` is in is cut there, so its hash is another one. Raises BadArgument if there is a
+    journal, or fewer records; JournalError if the source is damaged before `until`, or the target
+    cannot be written. What was begun has to be removed then.
     """
     _keep_apart(source, target)
     if files.numbers(target):
@@ -124,7 +124,7 @@ def restore(
         if torn is not None:
             _append_part(writer, torn, until)
         copied = Copied(1, writer.last_sequence, writer.last_hash)
-    if copied.last < until - 1:
+    if copied.last <= until - GROUP_RECORDS:
         raise BadArgument(f"the journal ends before that: last={copied.last}, until={until}")
     _read_back(target, copied)
     return copied
@@ -139,12 +139,12 @@ def _up_to(reader: Reader, until: int) -> Iterator[Batch]:
 
 
 def _append_part(writer: Writer, batch: Batch, until: int) -> None:
-    records = batch.records[: max(0, until + 1 - batch.first_sequence)]
-    if len(records) and records[-1]["kind"] == Kind.ORDER_TERMS:
-        records = records[:-1]
-    if len(records):
+    count = until + 1 - batch.first_sequence
+    while count > 0 and continues(batch.records[count], batch.records[count - 1]):
+        count -= 1
+    if count > 0:
         writer.epoch = batch.epoch
-        writer.append(records)
+        writer.append(batch.records[:count])
 
 
 def _read_back(target: Path, copied: Copied) -> None:

@@ -101,3 +101,14 @@ def test_what_is_told_before_the_meta_page_is_flushed_is_found(
     run = recorder.new()
     assert run.write(seed, 20, "nometasync")["status"] == 0
     assert any("lost: " in problem for problem in losses(run, seed, make_log, many))
+
+
+def test_what_is_told_with_the_flush_after_the_meta_pages_is_safe(
+    recorder: Recorder, make_log: Any, seed: int
+) -> None:
+    """NOMETASYNC, pipelined: safe, were it worth it; see docs/decisions."""
+    run = recorder.new()
+    assert run.write(seed, 12, "pipelined")["status"] == 0
+    found = check(run, seed, make_log, many)
+    assert found.problems == []
+    assert found.images > 200

@@ -5,7 +5,8 @@ in a process of its own, forked, since a start of Python takes longer than all t
 
     folder, seed, steps    publish the log again from its first record on, as a start does, and have
                            the journal follow it; then so many more steps, of sizes by the seed
-    options                `nosync`, `nometasync`: LMDB's flags; `rolls`: a new file now and then
+    options                `nosync`, `nometasync`: LMDB's flags; `rolls`: a new file now and then;
+                           `pipelined`: nometasync, and a commit is told with the next one's flush
     environment            of the process, for disk.c
 
 Status 0: done. 3: the journal cannot go on, and `said` is why. 137: killed where disk.c was to.
@@ -38,8 +39,25 @@ disk = ctypes.CDLL(None)
 disk.disk_watch.argtypes = [ctypes.c_void_p]
 
 
+class Pipelined(Journaler):
+    """Tells a commit when the next one has flushed its data, and with it the meta page before."""
+
+    def step(self) -> int:
+        count = self._journal()
+        self._reader.release()
+        self._reader.advance(count)
+        return count
+
+    def flush(self) -> None:
+        assert self.writer._environment
+        self.writer._environment.env.sync(True)
+        self._reader.release()
+
+
 def follow(folder: Path, seed: int, steps: int, options: list[str]) -> None:
-    flags = {"sync": "nosync" not in options, "metasync": "nometasync" not in options}
+    pipelined = "pipelined" in options
+    metasync = not pipelined and "nometasync" not in options
+    flags = {"sync": "nosync" not in options, "metasync": metasync}
     if not all(flags.values()):
         real_open = lmdb.open
         lmdb.open = lambda *a, **o: real_open(*a, **{**o, **flags})
@@ -53,12 +71,18 @@ def follow(folder: Path, seed: int, steps: int, options: list[str]) -> None:
             count = min(CAPACITY, writer.last_sequence - producer.position)
             producer.publish(make_records(producer.position + 1, count))
             journaler.step()
+        last = Pipelined(writer, ring, 0) if pipelined else journaler
         for _ in range(steps):
             if "rolls" in options and chance.random() < 0.04:
                 writer.roll()
-            producer.publish(make_records(producer.position + 1, chance.choice(SIZES)))
-            while journaler.ready:
-                journaler.step()
+            records = make_records(producer.position + 1, chance.choice(SIZES))
+            if isinstance(last, Pipelined) and producer.free() < len(records):
+                last.flush()
+            assert producer.publish(records)
+            while last.ready:
+                last.step()
+            if isinstance(last, Pipelined) and chance.random() < 0.2:
+                last.flush()
 
 
 def child(task: dict[str, Any], answer: int) -> int:
