@@ -1,12 +1,19 @@
-"""A start where memory is short says so, leaves nothing behind, and can be repeated."""
+"""Where memory or disk are short, the exchange says so, loses nothing, and can be started again."""
 
 import shutil
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+import matchbox
 from tests.integration.conftest import DEADLINE_S, ExchangeProcess
+from tests.integration.test_up_down import journal, orders
+
+DISK = Path(__file__).resolve().parents[1] / "persistence" / "harness" / "disk.c"
 
 Make = Callable[..., ExchangeProcess]
 # In a mount namespace of its own: /dev/shm of one size, and what was left there, in the end.
@@ -51,3 +58,40 @@ def test_a_start_with_a_full_dev_shm_leaves_nothing_there(make_exchange: Make, s
     assert said.count("\n") == 1
     exchange.up()
     exchange.down()
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [("enospc-ever", "No space left on device"), ("eio-ever", "Input/output error")],
+)
+def test_a_disk_that_fails_for_good_stops_the_exchange_and_loses_nothing(
+    make_exchange: Make, compile_c: Any, tmp_path: Path, kind: str, why: str
+) -> None:
+    """The disk of tests/persistence, which fails each process from its 30th write on."""
+    library = compile_c(DISK, "-shared", "-fPIC", "-pthread")
+    exchange = make_exchange()
+    variables = {
+        "LD_PRELOAD": library,
+        "DISK_ROOT": exchange.data / "journal",
+        "DISK_RECORD": tmp_path / "record",
+        "DISK_FAULT": f"write:30:{kind}",
+    }
+    exchange.up(before=("env", *(f"{name}={value}" for name, value in variables.items())))
+    told = 0
+    with exchange.connect() as session, pytest.raises(matchbox.EngineDown):
+        for seed in range(1000):
+            session.submit(orders(20, seed))
+            reports = session.reports(timeout=0.02)
+            told = max([told, *(int(report["sequence"]) for report in reports)])
+    assert exchange.process
+    assert exchange.process.wait(DEADLINE_S) == 1
+    said = exchange.text()
+    assert "The journal cannot go on: " in said
+    assert why in said
+    assert "Traceback" not in said
+    exchange.up()
+    exchange.down()
+    records = journal(exchange)
+    assert told > 0
+    assert len(records) > told
+    assert (np.diff(records["sequence"].astype(np.int64)) == 1).all()
