@@ -11,8 +11,9 @@ a writer that was killed, or whose flush failed, leaves a batch that is in memor
 - a failed commit ends its file. Nothing more is written to it, for the kernel may have marked its
   pages as written; a new file goes on after the last batch that is certain;
 - writer.lock says `closed` only if the last Writer was closed with nothing failed. If it says
-  otherwise, the next one begins a new file with a copy of the last batch that it finds: of the old
-  file only what lies before is relied on, and that was flushed before the last batch was begun.
+  otherwise, the next one begins a new file with a copy of the last batch that it finds, or of all
+  that were committed together (`open since SEQUENCE`): of the old file only what lies before is
+  relied on, and that was flushed before the last commit was begun.
 """
 
 import contextlib
@@ -49,8 +50,6 @@ _COMMIT_SLACK = 1 << 20
 # everything else out of memory.
 _CACHED_BYTES = 32 << 20
 _NO_END = 1 << 64
-# What writer.lock says. It is not flushed: when memory is lost, all that is found is on the disk.
-_OPEN, _CLOSED = b"open  \n", b"closed\n"
 # Files that a Reader keeps open; a process has few descriptors.
 _OPEN_FILES = 16
 Values = list[tuple[int, NDArray[np.uint8]]]  # by first sequence
@@ -130,10 +129,10 @@ class Writer(_Context):
         existing = files.numbers(self.directory)
         self._number = existing[-1] if existing else 1
         try:
-            closed = os.pread(self._lock, len(_CLOSED), 0) == _CLOSED
-            os.pwrite(self._lock, _OPEN, 0)
+            said = os.pread(self._lock, 64, 0).decode(errors="replace").split()
             if not existing:
                 files.create(self.directory, 1)
+                self._say("open")
         except (lmdb.Error, OSError) as error:
             raise JournalError(f"cannot write in {self.directory}: {error}") from error
         self._open(self._number)
@@ -142,10 +141,26 @@ class Writer(_Context):
             batch = reader.last_batch()
         if batch is not None:
             self._keep_end(batch)
-        if existing and not closed:
-            environment = self.roll()
-            if batch is not None:
-                self._commit(environment, [(batch.first_sequence, batch.value)])
+        if existing and said != ["closed"]:
+            self._repeat(batch, int(said[2]) if len(said) == 3 else 0)
+        self._say("open")
+
+    def _repeat(self, last: Batch | None, since: int) -> None:
+        """Begin a new file with a copy of what may be in memory only."""
+        doubtful = [last] if last else []
+        if last and 0 < since < last.first_sequence:
+            with Reader(self.directory) as reader:
+                doubtful = list(reader.batches(since))
+        environment = self.roll()
+        if doubtful:
+            self._commit(environment, [(batch.first_sequence, batch.value) for batch in doubtful])
+
+    def _say(self, what: str) -> None:
+        """In writer.lock. Not flushed: when memory is lost, all that is found is on the disk."""
+        try:
+            os.pwrite(self._lock, f"{what:<31}\n".encode(), 0)
+        except OSError as error:
+            raise JournalError(f"cannot write in {self.directory}: {error}") from error
 
     def _keep_end(self, batch: Batch) -> None:
         self._sequence, self._hash = batch.last_sequence, batch.hash
@@ -224,8 +239,10 @@ class Writer(_Context):
                 )
             last, hash_before = batch.last_sequence, batch.hash
         if batches:
+            self._say(f"open since {batches[0].first_sequence}")
             self._store([(batch.first_sequence, batch.value) for batch in batches])
             self._keep_end(batches[-1])
+            self._say("open")
         return self._sequence
 
     def _store(self, values: Values) -> None:
@@ -283,8 +300,8 @@ class Writer(_Context):
         self._close_file()
         if self._lock >= 0:
             if sound:
-                with contextlib.suppress(OSError):
-                    os.pwrite(self._lock, _CLOSED, 0)
+                with contextlib.suppress(JournalError):
+                    self._say("closed")
             os.close(self._lock)
             self._lock = -1
 

@@ -56,8 +56,13 @@ class Run:
         self.folder, self.record = folder / "disk", folder / "record"
         self.folder.mkdir(parents=True)
 
-    def write(self, seed: int, steps: int, *options: str, **disk: str) -> Answer:
-        """Have a process journal `steps` batches; `disk`: for harness/disk.c, such as kill=12."""
+    def write(
+        self, seed: int, steps: int, *options: str, source: Path | None = None, **disk: str
+    ) -> Answer:
+        """Have a process journal `steps` batches; `disk`: for harness/disk.c, such as kill=12.
+
+        With a `source`, have it back that journal up instead.
+        """
         environment = {f"DISK_{name.upper()}": str(value) for name, value in disk.items()}
         environment |= {"DISK_ROOT": str(self.folder), "DISK_RECORD": str(self.record)}
         return self._recorder.ask(
@@ -65,6 +70,7 @@ class Run:
             seed=seed,
             steps=steps,
             options=options,
+            source=str(source or ""),
             environment=environment,
         )
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from matchbox.persistence.journal import Writer
 from tests.persistence import power_cut
 from tests.persistence.images import LIVELY, Variants, a_few, check, many
 from tests.persistence.recorder import Recorder, Run
@@ -58,6 +59,33 @@ def test_what_a_killed_process_had_not_flushed_is_not_told_by_the_next(
         found = check(run, seed, make_log, partial(a_few, since=before))
         assert (op, kill, found.problems) == (op, kill, [])
         assert found.images > 10
+
+
+def test_a_backup_that_was_killed_and_goes_on_loses_nothing_that_was_told(
+    recorder: Recorder, make_log: Any, seed: int
+) -> None:
+    """It commits several batches at once, all of which may be in memory only."""
+    chance, source = random.Random(seed), recorder.folder / "source"
+    with Writer(source) as writer:
+        for _ in range(12):
+            writer.append(make_log(writer.last_sequence + 1, chance.choice((1, 3, 9, 30))))
+    whole = recorder.new()
+    assert whole.write(0, 0, source=source) == {"status": 0, "said": ""}
+    calls = [e.op for e in whole.entries() if e.op in LIVELY or e.flags & power_cut.CREATED]
+    for op in ("write", "flush", "flush_range", "flush_range"):
+        run = recorder.new()
+        kill = chance.choice([index for index, other in enumerate(calls) if other == op])
+        assert run.write(0, 0, source=source, kill=str(kill))["status"] == 137
+        before = len(run.entries())
+        assert run.write(0, 0, source=source) == {"status": 0, "said": ""}
+        found = check(run, seed, make_log, partial(a_few, since=before))
+        assert (op, kill, found.problems) == (op, kill, [])
+    fault = f"flush:{chance.randrange(calls.count('flush') + calls.count('flush_range'))}:eio"
+    run = recorder.new()
+    if run.write(0, 0, source=source, fault=fault)["status"] == 3:
+        assert run.write(0, 0, source=source) == {"status": 0, "said": ""}
+    found = check(run, seed, make_log)
+    assert (fault, found.problems) == (fault, [])
 
 
 @pytest.mark.soak("images")

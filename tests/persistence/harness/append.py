@@ -8,6 +8,7 @@ in a process of its own, forked, since a start of Python takes longer than all t
     options                `nosync`, `nometasync`: LMDB's flags; `rolls`: a new file now and then;
                            `pipelined`: nometasync, and a commit is told with the next one's flush
     environment            of the process, for disk.c
+    source                 if there is one: make `folder` a backup of it, some batches at a time
 
 Status 0: done. 3: the journal cannot go on, and `said` is why. 137: killed where disk.c was to.
 """
@@ -26,6 +27,7 @@ import lmdb
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from conftest import make_records
 
+from matchbox.persistence import backup
 from matchbox.persistence.journal import Writer
 from matchbox.persistence.journaler import Journaler
 from matchbox.shm.errors import JournalError
@@ -85,12 +87,27 @@ def follow(folder: Path, seed: int, steps: int, options: list[str]) -> None:
                 last.flush()
 
 
+def copy(source: Path, folder: Path) -> None:
+    backup._COMMIT_BYTES = 3000
+    told = ctypes.c_uint64.from_buffer(MEMORY)
+
+    def progress(last: int) -> None:
+        told.value = last
+
+    progress(0)  # what the process before has left
+    disk.disk_watch(ctypes.addressof(told))
+    progress(backup.backup(source, folder, progress=progress).last)
+
+
 def child(task: dict[str, Any], answer: int) -> int:
     os.environ.update(task["environment"])
     disk.disk_start()
     status = 0
     try:
-        follow(Path(task["folder"]), task["seed"], task["steps"], task["options"])
+        if task["source"]:
+            copy(Path(task["source"]), Path(task["folder"]))
+        else:
+            follow(Path(task["folder"]), task["seed"], task["steps"], task["options"])
     except JournalError as error:
         os.write(answer, str(error).encode())
         status = 3
