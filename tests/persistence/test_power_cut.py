@@ -67,8 +67,8 @@ def test_a_backup_that_was_killed_and_goes_on_loses_nothing_that_was_told(
     """It commits several batches at once, all of which may be in memory only."""
     chance, source = random.Random(seed), recorder.folder / "source"
     with Writer(source) as writer:
-        for _ in range(12):
-            writer.append(make_log(writer.last_sequence + 1, chance.choice((1, 3, 9, 30))))
+        for _ in range(25):
+            writer.append(make_log(writer.last_sequence + 1, chance.choice((1, 2, 3))))
     whole = recorder.new()
     assert whole.write(0, 0, source=source) == {"status": 0, "said": ""}
     calls = [e.op for e in whole.entries() if e.op in LIVELY or e.flags & power_cut.CREATED]

@@ -383,8 +383,16 @@ int unlink(const char *path) {
                                                     : (int)syscall(SYS_unlink, path);
 }
 
+static int has_parent(const char *path) {
+    char parent[PATH_MAX];
+    snprintf(parent, sizeof parent, "%s", path);
+    *strrchr(parent, '/') = 0;
+    return !access(parent, F_OK);
+}
+
 int mkdir(const char *path, mode_t mode) {
-    return of_interest(path) && access(path, F_OK) ? name_change(MKDIR, path, NULL, SYS_mkdir, mode)
+    /* Neither does one that cannot be. */
+    return of_interest(path) && access(path, F_OK) && has_parent(path) ? name_change(MKDIR, path, NULL, SYS_mkdir, mode)
                                                    : (int)syscall(SYS_mkdir, path, mode);
 }
 
