@@ -60,13 +60,14 @@ _PARSED = ("magic", "version", "layout_version", "first_sequence", "count", "res
 
 @dataclass(frozen=True)
 class Batch:
-    """A verified batch; `records` is a copy of its own."""
+    """A verified batch: a copy of its own of the whole `value`, and in it its `records`."""
 
     first_sequence: int
     epoch: int
     previous: bytes
     hash: bytes
     records: NDArray[Any]
+    value: NDArray[np.uint8]
 
     @property
     def last_sequence(self) -> int:
@@ -194,4 +195,4 @@ def read_batch(value: memoryview, key: int) -> Batch:
         )
     records = copy[HEADER.itemsize :].view(LOG_RECORD)
     check_sequences(records, key)
-    return Batch(key, int(header["epoch"]), header["previous"].tobytes(), digest, records)
+    return Batch(key, int(header["epoch"]), header["previous"].tobytes(), digest, records, copy)

@@ -8,11 +8,13 @@ LMDB must not be opened twice in one process, nor be used across a fork. So ever
 shares one environment a file; whoever needs to write must come first.
 """
 
+import contextlib
 import os
 import re
+import resource
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,24 +52,89 @@ def file_path(directory: Path, number: int) -> Path:
     return directory / f"{number:06d}.mdb"
 
 
-def create(directory: Path, number: int) -> None:
-    """Make an empty file, whole or not at all: it gets its name when it is on the disk."""
+def flush(path: Path) -> None:
+    """A file, or the names in a folder, to the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_directory(directory: Path) -> None:
+    """Make the folder of a journal and those above it, if there are none; they are on the disk.
+
+    Flushed whether made now or not: who made them may have died before he could. Raises OSError;
+    what was made is gone then, since a name whose flush has failed may not be on the disk whatever
+    is flushed later.
+    """
+    directory = directory.absolute()
+    missing = [f for f in (directory, *directory.parents) if not f.exists()]
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        device = directory.stat().st_dev
+        for folder in (directory, *directory.parents):
+            place = folder.stat()
+            ours = place.st_uid == os.geteuid() and os.access(folder, os.R_OK)
+            if not ours or place.st_dev != device:
+                break
+            flush(folder)
+    except OSError:
+        for folder in missing:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def create(directory: Path, number: int, batches: Iterable[tuple[int, bytes]] = ()) -> None:
+    """Make a file with these keys and values, in place of one that may be there.
+
+    Whole or not at all: it gets its name when it is on the disk. Raises OSError, lmdb.Error;
+    nothing of it is there then.
+    """
     path = file_path(directory, number)
+    new = not path.exists()
     draft = path.with_suffix(".new")
-    lock = Path(f"{draft}-lock")
-    for left in (draft, lock):
+    _remove(draft)
+    try:
+        with _map(draft) as env:
+            for key, value in batches:
+                with env.begin(write=True) as transaction:
+                    transaction.put(pack_key(key), value, append=True)
+        Path(f"{draft}-lock").unlink(missing_ok=True)
+        flush(draft)
+        draft.rename(path)
+        flush(directory)
+    except (lmdb.Error, OSError):
+        with contextlib.suppress(OSError):
+            _remove(draft)
+            if new:
+                path.unlink(missing_ok=True)
+        raise
+
+
+def _map(path: Path, **options: bool) -> lmdb.Environment:
+    """Open a file. Raises lmdb.Error."""
+    try:
+        return lmdb.open(
+            str(path), subdir=False, mode=0o600,
+            map_size=MAP_BYTES, metasync=True, sync=True, writemap=False, **options,
+        )  # fmt: skip
+    except lmdb.MemoryError as error:
+        raise lmdb.MemoryError(
+            f"{error}; address space for a file: needed={MAP_BYTES >> 30} GiB, "
+            f"allowed={_address_space()} (ulimit -v)"
+        ) from None
+
+
+def _address_space() -> str:
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return "unlimited" if limit == resource.RLIM_INFINITY else f"{limit / 2**30:.3g} GiB"
+
+
+def _remove(draft: Path) -> None:
+    for left in (draft, Path(f"{draft}-lock")):
         left.unlink(missing_ok=True)
-    lmdb.open(str(draft), subdir=False, map_size=MAP_BYTES, mode=0o600).close()
-    lock.unlink(missing_ok=True)
-    for target in (draft, None, directory):
-        if target is None:
-            draft.rename(path)
-            continue
-        descriptor = os.open(target, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def structure_problem(path: Path) -> str:
@@ -94,10 +161,7 @@ class Environment:
         self._first: int | None = None
         if path.stat().st_size < 2 * os.sysconf("SC_PAGESIZE"):
             raise JournalError(f"{path} is cut off: bytes={path.stat().st_size}")
-        self.env = lmdb.open(
-            str(path), subdir=False, create=False, readonly=not writable, mode=0o600,
-            map_size=MAP_BYTES, metasync=True, sync=True, writemap=False,
-        )  # fmt: skip
+        self.env = _map(path, create=False, readonly=not writable)
         self.page_bytes = self.env.stat()["psize"]
 
     @contextmanager

@@ -4,12 +4,22 @@ A journal is a directory of LMDB files (files.py); its keys are first sequences 
 big-endian, appended; its values are batches (batch.py). Commits are LMDB's default ones, data and
 meta flushed: a batch that append() has returned for survives a crash of the machine. One Writer at
 a time, any number of Readers in any process, while it writes.
+
+What can be read is not always on the disk: a Reader may see a batch while it is being flushed, and
+a writer that was killed, or whose flush failed, leaves a batch that is in memory only. So
+
+- a failed commit ends its file. Nothing more is written to it, for the kernel may have marked its
+  pages as written; a new file goes on after the last batch that is certain;
+- writer.lock says `closed` only if the last Writer was closed with nothing failed. If it says
+  otherwise, the next one begins a new file with a copy of the last batch that it finds, or of all
+  that were committed together (`open since SEQUENCE`): of the old file only what lies before is
+  relied on, and that was flushed before the last commit was begun.
 """
 
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -40,6 +50,9 @@ _COMMIT_SLACK = 1 << 20
 # everything else out of memory.
 _CACHED_BYTES = 32 << 20
 _NO_END = 1 << 64
+# Files that a Reader keeps open; a process has few descriptors.
+_OPEN_FILES = 16
+Values = list[tuple[int, NDArray[np.uint8]]]  # by first sequence
 T = TypeVar("T")
 
 
@@ -97,27 +110,61 @@ class Writer(_Context):
             raise
 
     def _take_lock(self) -> int:
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(self.directory / "writer.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        lock = -1
         try:
+            files.make_directory(self.directory)
+            path = self.directory / "writer.lock"
+            lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(lock)
-            raise JournalError(f"another process writes the journal in {self.directory}") from None
+        except OSError as error:
+            if lock >= 0:
+                os.close(lock)
+            if isinstance(error, BlockingIOError):
+                error_text = f"another process writes the journal in {self.directory}"
+                raise JournalError(error_text) from None
+            raise JournalError(f"cannot write in {self.directory}: {error}") from error
         return lock
 
     def _open_newest(self) -> None:
         existing = files.numbers(self.directory)
         self._number = existing[-1] if existing else 1
-        if not existing:
-            files.create(self.directory, 1)
+        try:
+            said = os.pread(self._lock, 64, 0).decode(errors="replace").split()
+            if not existing:
+                files.create(self.directory, 1)
+                self._say("open")
+        except (lmdb.Error, OSError) as error:
+            raise JournalError(f"cannot write in {self.directory}: {error}") from error
         self._open(self._number)
+        self._sequence, self._hash, self._record = 0, NO_HASH, b""
         with Reader(self.directory) as reader:
             batch = reader.last_batch()
-        self._sequence, self._hash, self._record = 0, NO_HASH, b""
         if batch is not None:
-            self._sequence, self._hash = batch.last_sequence, batch.hash
-            self._record = batch.records[-1].tobytes()
+            self._keep_end(batch)
+        if existing and said != ["closed"]:
+            self._repeat(batch, int(said[2]) if len(said) == 3 else 0)
+        self._say("open")
+
+    def _repeat(self, last: Batch | None, since: int) -> None:
+        """Begin a new file with a copy of what may be in memory only."""
+        doubtful = [last] if last else []
+        if last and 0 < since < last.first_sequence:
+            with Reader(self.directory) as reader:
+                doubtful = list(reader.batches(since))
+        environment = self.roll()
+        if doubtful:
+            self._commit(environment, [(batch.first_sequence, batch.value) for batch in doubtful])
+
+    def _say(self, what: str) -> None:
+        """In writer.lock. Not flushed: when memory is lost, all that is found is on the disk."""
+        try:
+            os.pwrite(self._lock, f"{what:<31}\n".encode(), 0)
+        except OSError as error:
+            raise JournalError(f"cannot write in {self.directory}: {error}") from error
+
+    def _keep_end(self, batch: Batch) -> None:
+        self._sequence, self._hash = batch.last_sequence, batch.hash
+        self._record = batch.records[-1].tobytes()
 
     def _open(self, number: int) -> None:
         self._environment = files.acquire(self.directory, number, writable=True)
@@ -169,25 +216,54 @@ class Writer(_Context):
         and are at most batch_records. If the commit itself fails, JournalError too; what the disk
         then holds is uncertain, so nothing more is written to this file: see roll().
         """
-        if self._failed:
-            raise JournalError(f"the journal has failed: {self._failed}", self._sequence + 1)
         first = self._sequence + 1
         value = self._assembler.assemble(parts, first, self._hash, self.epoch)
-        environment = self._environment
-        assert environment is not None, "the writer is closed"
-        if environment.used_bytes() + len(value) + _COMMIT_SLACK > self.file_bytes:
-            environment = self.roll()
-        self._commit(environment, first, value)
+        self._store([(first, value)])
         self._sequence += sum(map(len, parts))
         self._hash, self._record = self._assembler.hash, value[-LOG_RECORD.itemsize :].tobytes()
-        self._drop_cache(environment)
         return self._sequence
 
-    def _commit(self, environment: Environment, first: int, value: NDArray[np.uint8]) -> None:
+    def append_batches(self, batches: Sequence[Batch]) -> int:
+        """Commit batches of another journal as they are, all at once; it is the same up to here.
+
+        Returns the last sequence: it is durable. Raises JournalError, with nothing written, if they
+        do not follow; otherwise as append().
+        """
+        last, hash_before = self._sequence, self._hash
+        for batch in batches:
+            if (batch.first_sequence, batch.previous) != (last + 1, hash_before):
+                raise JournalError(
+                    f"batch {batch.first_sequence} does not follow {last}: "
+                    f"previous={batch.previous.hex()}, expected={hash_before.hex()}",
+                    last + 1,
+                )
+            last, hash_before = batch.last_sequence, batch.hash
+        if batches:
+            self._say(f"open since {batches[0].first_sequence}")
+            self._store([(batch.first_sequence, batch.value) for batch in batches])
+            self._keep_end(batches[-1])
+            self._say("open")
+        return self._sequence
+
+    def _store(self, values: Values) -> None:
+        """Commit values, in a new file if this one might not have the room."""
+        if self._failed:
+            raise JournalError(f"the journal has failed: {self._failed}", self._sequence + 1)
+        environment = self._environment
+        assert environment is not None, "the writer is closed"
+        size = sum(len(value) for _, value in values)
+        if environment.used_bytes() + size + _COMMIT_SLACK > self.file_bytes:
+            environment = self.roll()
+        self._commit(environment, values)
+        self._drop_cache(environment)
+
+    def _commit(self, environment: Environment, values: Values) -> None:
+        first = values[0][0]
         try:
             with environment.env.begin(write=True) as transaction:
-                if not transaction.put(files.pack_key(first), value.data, append=True):
-                    raise lmdb.KeyExistsError(f"batch {first} is not after the file's last")
+                for key, value in values:
+                    if not transaction.put(files.pack_key(key), value.data, append=True):
+                        raise lmdb.KeyExistsError(f"batch {key} is not after the file's last")
         except BaseException as error:
             self._failed = f"{environment.path}: {error}"
             if not isinstance(error, (lmdb.Error, OSError)):
@@ -220,8 +296,12 @@ class Writer(_Context):
 
     def close(self) -> None:
         """Close the file; everything appended is durable already."""
+        sound = self._environment is not None and not self._failed
         self._close_file()
         if self._lock >= 0:
+            if sound:
+                with contextlib.suppress(JournalError):
+                    self._say("closed")
             os.close(self._lock)
             self._lock = -1
 
@@ -237,6 +317,7 @@ class Reader(_Context):
         self.directory = Path(directory)
         self._before_file = before_file
         self._environments: dict[int, Environment] = {}
+        self._firsts: dict[int, int] = {}
 
     def close(self) -> None:
         while self._environments:
@@ -283,10 +364,12 @@ class Reader(_Context):
 
     def batch(self, header: NDArray[Any]) -> Batch:
         """The batch that headers() gave `header` of, verified but for its place in the chain."""
-        key = int(header["first_sequence"])
+        return self._find(int(header["first_sequence"]), read_batch)
+
+    def _find(self, key: int, make: Callable[[memoryview, int], T]) -> T:
         for number, begin, end in reversed(self._spans()):
             if begin <= key < end:
-                return self._get(number, key, read_batch)
+                return self._get(number, key, make)
         raise JournalError(f"no batch {key} in {self.directory}", key)
 
     def _walk(self, first: int) -> Iterator[tuple[int, int]]:
@@ -327,7 +410,7 @@ class Reader(_Context):
 
     def _spans(self) -> list[tuple[int, int, int]]:
         """(file, first sequence, end) of each file with records; what it has below `end` counts."""
-        firsts = [(n, self._environment(n).first) for n in self._numbers()]
+        firsts = [(n, self._first(n)) for n in self._numbers()]
         spans: list[tuple[int, int, int]] = []
         end = _NO_END
         for number, first in reversed(firsts):
@@ -380,8 +463,19 @@ class Reader(_Context):
 
     def _environment(self, number: int) -> Environment:
         if number not in self._environments:
+            while len(self._environments) >= _OPEN_FILES:
+                files.release(self._environments.pop(next(iter(self._environments))))
             self._environments[number] = files.acquire(self.directory, number)
         return self._environments[number]
+
+    def _first(self, number: int) -> int | None:
+        """First sequence of a file, None while it has none."""
+        if number not in self._firsts:
+            first = self._environment(number).first
+            if first is None:
+                return None
+            self._firsts[number] = first
+        return self._firsts[number]
 
     def _numbers(self) -> list[int]:
         before = self._before_file

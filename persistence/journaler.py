@@ -118,7 +118,7 @@ def whole(parts: list[NDArray[Any]], most: int) -> list[NDArray[Any]]:
     tail = np.concatenate([part[-GROUP_RECORDS - 1 :] for part in parts])[-GROUP_RECORDS - 1 :]
     keep = most
     for record, before in zip(tail[:0:-1], tail[-2::-1], strict=False):
-        if not _continues(record, before):
+        if not continues(record, before):
             break
         keep -= 1
     if keep <= 0:
@@ -131,7 +131,7 @@ def whole(parts: list[NDArray[Any]], most: int) -> list[NDArray[Any]]:
     return kept
 
 
-def _continues(record: Any, before: Any) -> bool:
+def continues(record: Any, before: Any) -> bool:
     """Does it belong to the record before it?"""
     if record["kind"] == Kind.NEW_ORDER:
         return bool(record.view(NEW_ORDER)["has_terms"])

@@ -23,6 +23,7 @@ GROUPS = (
     "commands_order",  # order, book
     "commands_flow",  # replay
     "commands_journal",  # log
+    "commands_backup",  # verify, backup, restore
     "commands_reconcile",  # reconcile
     "commands_bench",  # bench
 )

@@ -43,7 +43,7 @@ from matchbox.persistence.journal import Reader, Writer
 from matchbox.persistence.journaler import Journaler
 from matchbox.shm import segment
 from matchbox.shm.board import Board
-from matchbox.shm.errors import BadArgument, MatchboxError
+from matchbox.shm.errors import BadArgument, JournalError, MatchboxError
 from matchbox.shm.records import LOG_RECORD
 from matchbox.shm.ring import Ring
 from matchbox.shm.segment import SegmentName
@@ -399,6 +399,11 @@ def guard(run: Callable[[], None]) -> None:
     """Run a thread's work; whatever it raises ends the process."""
     try:
         run()
+    except JournalError as error:
+        # The disk is full, or has failed: there is no place in the code to show for it.
+        print(f"The journal cannot go on: {error}", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(70)
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()

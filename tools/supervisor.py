@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matchbox.core.plan import OPERATOR_SLOT, Plan, PlanMarket, PlanThread
+from matchbox.persistence.batch import Batch
 from matchbox.persistence.journal import Reader, Writer
 from matchbox.persistence.journaler import drain_log_ring
+from matchbox.persistence.repair import cut_torn_tail
 from matchbox.shm import segment
 from matchbox.shm.board import Board
-from matchbox.shm.errors import Detached, EngineDown, MatchboxError, SegmentError
+from matchbox.shm.errors import (
+    Detached,
+    EngineDown,
+    JournalError,
+    MatchboxError,
+    SegmentError,
+)
 from matchbox.shm.reasons import describe
 from matchbox.shm.records import MARKET_RECORD, MONEY_RECORD, Kind
 from matchbox.shm.ring import Ring
@@ -132,6 +140,7 @@ class Supervisor:
         _raise_descriptor_limit()
         self._lock()
         try:
+            self._mend_journal()
             epoch = self._take_over()
             self._learn_journal()
             missing = self.catalog.missing(self.config, self.say)
@@ -166,6 +175,26 @@ class Supervisor:
                 "an instance of this name runs, with another data folder: "
                 f"instance={self.config.instance}"
             ) from None
+
+    def _mend_journal(self) -> None:
+        """Cut a torn end, and say so. Raises JournalError where that cannot be done."""
+        status = read_status(self.data)
+        known = int(status.get("sequence", 0)) if status.get("state") == "stopped" else 0
+        try:
+            cut = cut_torn_tail(self.data / "journal", known=known)
+        except JournalError as error:
+            raise self._damaged(error) from error
+        if cut is not None:
+            self.say(f"{cut}.")
+
+    def _damaged(self, error: JournalError) -> JournalError:
+        last = error.sequence - 1
+        return JournalError(
+            f"{error}. The journal is whole up to record {last:,}; nothing was started or changed. "
+            "What can be done: `matchbox restore` a backup into a new data folder; or, without "
+            f"what follows, `matchbox restore {self.data} NEW --until {last}`",
+            error.sequence,
+        )
 
     def _take_over(self) -> int:
         """Clean up after dead runs, save what only their memory has. Returns the next epoch."""
@@ -244,11 +273,18 @@ class Supervisor:
     def _learn_journal(self) -> None:
         """The definitions and the deposits of the journal."""
         with Reader(self.data / "journal") as reader:
-            for batch in reader.batches():
+            for batch in self._whole(reader):
                 records = batch.records
                 self.catalog.learn(records)
                 deposits = records[(records["kind"] == Kind.DEPOSIT) & (records["reject"] == 0)]
                 self._deposited |= {bytes(r) for r in deposits.view(MONEY_RECORD)["reference"]}
+
+    def _whole(self, reader: Reader) -> Iterator[Batch]:
+        """The batches of the journal. Raises JournalError that says what can be done."""
+        try:
+            yield from reader.batches()
+        except JournalError as error:
+            raise self._damaged(error) from error
 
     def _make_segments(self) -> None:
         assert self.plan is not None

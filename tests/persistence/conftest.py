@@ -1,13 +1,18 @@
-"""Log records to journal."""
+"""Log records to journal, and journalers on a disk that records what they do."""
 
-from collections.abc import Callable
-from typing import Any
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from matchbox.shm.records import LOG_RECORD, Kind
+
+if TYPE_CHECKING:
+    from tests.persistence.recorder import Recorder
 
 MakeLog = Callable[..., NDArray[Any]]
 
@@ -27,3 +32,17 @@ def make_records(first: int, count: int, seed: int = 1) -> NDArray[Any]:
 @pytest.fixture
 def make_log() -> MakeLog:
     return make_records
+
+
+@pytest.fixture
+def recorder(compile_c: Any, unique_name: Callable[[], str]) -> "Iterator[Recorder]":
+    """Its journals are in memory: what counts is the record."""
+    from tests.persistence.recorder import HARNESS, Recorder
+
+    library = compile_c(HARNESS / "disk.c", "-shared", "-fPIC", "-pthread")
+    folder = Path("/dev/shm") / f"matchbox-{unique_name()}-disk"
+    folder.mkdir()
+    recorder = Recorder(library, folder)
+    yield recorder
+    recorder.close()
+    shutil.rmtree(folder)

@@ -1,0 +1,96 @@
+"""An engine without an exchange: the sequencer and the matchers of a plan, for replaying a log.
+
+It runs in this process, on memory of its own; nobody is told anything. Its state hashes are those
+that the exchange has, or had, at the same sequence.
+"""
+
+import mmap
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from matchbox.core.agent import Agent
+from matchbox.core.matcher import MatcherAgent
+from matchbox.core.plan import PUBLISHER_READS, Plan
+from matchbox.core.sequencer import Sequencer
+from matchbox.shm.errors import JournalError
+from matchbox.shm.records import EVENT, LOG_RECORD
+from matchbox.shm.ring import Reader, Ring
+
+_LOG_SLOTS = 1 << 14
+_EVENT_SLOTS = 1 << 15
+
+
+class Replica:
+    """Replays a log."""
+
+    def __init__(self, plan: Plan) -> None:
+        """`plan`: of the exchange; rings are small here."""
+        self.plan = replace(
+            plan, log_slots=_LOG_SLOTS, event_slots=_EVENT_SLOTS, market_data_slots=1024
+        )
+        names = [part for part in self.plan.segments() if not part.startswith(("depth-", "board"))]
+        sizes = self.plan.segments()
+        self._segments = {part: mmap.mmap(-1, sizes[part]) for part in names}
+        self.plan.format_rings(self._segments.__getitem__)
+        self._matchers: list[Agent] = [
+            self.plan.build(f"matcher-{k}", self._segments.__getitem__)
+            for k in range(self.plan.matchers)
+        ]
+        sequencer = self.plan.build("sequencer", self._segments.__getitem__)
+        assert isinstance(sequencer, Sequencer)
+        self._sequencer = sequencer
+        # In place of the publisher and the journaler, who read and say nothing.
+        self._readers = [
+            (self._reader("log", self.plan.publisher_reader), LOG_RECORD),
+            (self._reader("ledger", 0), EVENT),
+            *((self._reader(f"events-{k}", PUBLISHER_READS), EVENT) for k in range(plan.matchers)),
+        ]
+        if self.plan.has_journaler:
+            self._readers.append((self._reader("log", self.plan.journaler_reader), LOG_RECORD))
+
+    def _reader(self, part: str, index: int) -> Reader:
+        return Reader(Ring.attach(self._segments[part]), index)
+
+    @property
+    def position(self) -> int:
+        """Sequence of the last record."""
+        return self._sequencer.position
+
+    def replay(self, records: NDArray[Any]) -> None:
+        """The next records of the log. Raises JournalError where the engine decides otherwise."""
+        while len(records):
+            done = self._sequencer.replay(records)
+            records = records[done:]
+            if not self._work() and not done:
+                raise JournalError(
+                    f"the engine cannot go on: sequence={self.position + 1}", self.position + 1
+                )
+
+    def finish(self) -> None:
+        """Settle all of it."""
+        while self._sequencer.settle() + self._work():
+            pass
+        if self._sequencer.settled < self.position:
+            raise JournalError(
+                f"the engine does not settle: settled={self._sequencer.settled}, "
+                f"log={self.position}",
+                self._sequencer.settled + 1,
+            )
+
+    def _work(self) -> int:
+        """Everybody but the sequencer does what there is to do; how much that was."""
+        done = sum(matcher.poll() for matcher in self._matchers)
+        for reader, dtype in self._readers:
+            done += len(reader.read(1 << 20, np.dtype(dtype)))
+        return done
+
+    def state(self) -> dict[str, dict[str, int]]:
+        """Position and state hash of each agent, as a running exchange tells them."""
+        found = {}
+        for agent in (self._sequencer, *self._matchers):
+            assert isinstance(agent, Sequencer | MatcherAgent)
+            found[agent.name] = {"position": agent.position, "hash": agent.state_hash()}
+        return found

@@ -1,0 +1,238 @@
+"""`matchbox verify`, `backup`, `restore`: is a journal whole, and what becomes of it elsewhere.
+
+    verify    read all of a journal again, and replay it
+    back_up   a copy of a data folder's journal, and what is needed to verify it
+    restore   a data folder from a copy
+
+A backup is a folder like a data folder: `journal`, the configuration as `exchange.toml`, and
+`backup.json`, which says how far it goes and with which hash it ends.
+"""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from matchbox.persistence import backup, files
+from matchbox.persistence.journal import Reader
+from matchbox.shm.errors import BadArgument, JournalError, MatchboxError
+from matchbox.tools import folder
+from matchbox.tools.config import Config, load
+from matchbox.tools.logview import find_journal
+from matchbox.tools.replica import Replica
+from matchbox.tools.supervisor import combined_hash, make_plan
+
+CONFIG, NOTE = "exchange.toml", "backup.json"
+Progress = Callable[[int], object]
+
+
+@dataclass
+class Outcome:
+    """What was found. `agents`: the state hash of each; `state`: of all, as `up` and `down` say."""
+
+    journal: str
+    files: int
+    batches: int = 0
+    records: int = 0
+    chain: str = ""  # hash of the last batch
+    agents: dict[str, int] = field(default_factory=dict)
+    state: int = 0
+    compared: list[str] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
+
+
+def verify(
+    place: str, *, config: Path | None = None, progress: Progress = lambda n: None
+) -> Outcome:
+    """Read a journal again, from its first byte on, and replay it in this process.
+
+    Raises BadArgument if there is none, or no configuration for it; what is wrong with it is in the
+    outcome.
+    """
+    journal = find_journal(place)
+    data = journal.parent
+    replica = Replica(make_plan(find_config(data, config), epoch=1))
+    outcome = Outcome(str(journal), len(files.numbers(journal)))
+    try:
+        _check_structure(journal)
+        _read(journal, replica, outcome, progress)
+    except JournalError as error:
+        outcome.differences.append(f"{error} (whole up to record {max(error.sequence - 1, 0):,})")
+        return outcome
+    _compare(outcome, "at its stop", _stopped(data), f"{outcome.state:016x}")
+    return outcome
+
+
+def _check_structure(journal: Path) -> None:
+    """The pages of files that nobody writes. Raises JournalError."""
+    if is_written(journal):
+        return
+    for number in files.numbers(journal):
+        path = files.file_path(journal, number)
+        problem = files.structure_problem(path)
+        if problem:
+            with Reader(journal, before_file=number) as reader:
+                last = reader.last()[0]
+            raise JournalError(f"{path} is damaged: {problem}", last + 1)
+
+
+def is_written(journal: Path) -> bool:
+    """Does a process write this journal?"""
+    try:
+        lock = os.open(journal / "writer.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def _read(journal: Path, replica: Replica, outcome: Outcome, progress: Progress) -> None:
+    note = _note(journal.parent)
+    with Reader(journal) as reader:
+        for batch in reader.batches():
+            replica.replay(batch.records)
+            outcome.batches += 1
+            outcome.records, outcome.chain = batch.last_sequence, batch.hash.hex()
+            if batch.last_sequence == note.get("sequence"):
+                _compare(outcome, "at the backup", note.get("hash"), outcome.chain)
+            progress(batch.last_sequence)
+    replica.finish()
+    if outcome.records < int(note.get("sequence", 0)):
+        outcome.differences.append(
+            f"the backup ended with record {note['sequence']:,}, this journal with "
+            f"{outcome.records:,}"
+        )
+    state = replica.state()
+    outcome.agents = {name: agent["hash"] for name, agent in state.items()}
+    outcome.state = combined_hash(state)
+    stopped = folder.read_status(journal.parent)
+    if stopped.get("state") == "stopped" and int(stopped["sequence"]) != outcome.records:
+        outcome.differences.append(
+            f"the exchange stopped at record {stopped['sequence']:,}, its journal ends with "
+            f"{outcome.records:,}"
+        )
+
+
+def _compare(outcome: Outcome, when: str, expected: str | None, found: str) -> None:
+    if expected is None:
+        return
+    if expected == found:
+        outcome.compared.append(when)
+    else:
+        outcome.differences.append(f"the hash {when} was {expected}, it is {found} now")
+
+
+def _stopped(data: Path) -> str | None:
+    """The state hash that the exchange had when it stopped in order."""
+    status = folder.read_status(data)
+    return str(status["hash"]) if status.get("state") == "stopped" else None
+
+
+def _note(data: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((data / NOTE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def find_config(data: Path, given: Path | None = None) -> Config:
+    """The configuration of an exchange: as given, where it last ran from, or what a copy came with.
+
+    Raises BadArgument if there is none.
+    """
+    last = folder.read_status(data).get("config")
+    places = [given] if given else [*([Path(last)] if last else []), data / CONFIG]
+    for place in places:
+        if place.is_file():
+            return load(place)
+    raise BadArgument(
+        f"no configuration found: looked for {', '.join(map(str, places))}; allowed: --config FILE"
+    )
+
+
+# ---- copies
+
+
+def back_up(place: str, target: Path, *, progress: Progress = lambda n: None) -> backup.Copied:
+    """Bring the backup in `target` up to date, or make it. Raises MatchboxError, OSError."""
+    journal = find_journal(place)
+    known = {"journal", CONFIG, NOTE}
+    others = [p.name for p in target.iterdir() if p.name not in known] if target.is_dir() else []
+    if others:
+        raise BadArgument(f"that is no backup: target={target}, has={', '.join(sorted(others))}")
+    copied = backup.backup(journal, target / "journal", progress=progress)
+    _keep_config(journal.parent, target)
+    backup.write_note(
+        target / NOTE,
+        {
+            "source": str(journal.parent.resolve()),
+            "sequence": copied.last,
+            "hash": copied.hash.hex(),
+            "time_ns": time.time_ns(),
+        },
+    )
+    return copied
+
+
+def restore(
+    source: str, data: Path, *, until: int = 0, progress: Progress = lambda n: None
+) -> backup.Copied:
+    """Make a data folder of a backup, or of what is whole of another one. Raises MatchboxError."""
+    journal = find_journal(source)
+    if data.exists() and (not data.is_dir() or any(data.iterdir())):
+        raise BadArgument(f"that is no empty folder: data={data}")
+    folder.prepare(data)
+    copied = backup.restore(journal, data / "journal", until=until, progress=progress)
+    _keep_config(journal.parent, data)
+    return copied
+
+
+def _keep_config(data: Path, target: Path) -> None:
+    """A copy of the configuration, if there is one: no journal can be verified without."""
+    try:
+        text = find_config(data).path.read_bytes()
+    except MatchboxError:
+        return
+    (target / CONFIG).write_bytes(text)
+    files.flush(target / CONFIG)
+    files.flush(target)
+
+
+# ---- showing
+
+
+def lines(outcome: Outcome) -> list[str]:
+    count = f"{outcome.files:,} file{'s' if outcome.files != 1 else ''}"
+    found = [
+        f"{outcome.journal}: {count}, {outcome.batches:,} batches, {outcome.records:,} records; "
+        f"chain {outcome.chain[:16]}"
+    ]
+    found += [f"{name:12}{state_hash:016x}" for name, state_hash in outcome.agents.items()]
+    if outcome.differences:
+        return [*found, *outcome.differences]
+    same = f", the same as {' and '.join(outcome.compared)}" if outcome.compared else ""
+    return [*found, f"State hash {outcome.state:016x} at sequence {outcome.records:,}{same}."]
+
+
+def as_dict(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "journal": outcome.journal,
+        "files": outcome.files,
+        "batches": outcome.batches,
+        "sequence": outcome.records,
+        "chain": outcome.chain,
+        "agents": {name: f"{h:016x}" for name, h in outcome.agents.items()},
+        "state": f"{outcome.state:016x}",
+        "compared": outcome.compared,
+        "differences": outcome.differences,
+    }
