@@ -23,7 +23,7 @@ from tests.simulation.world import SESSIONS, World
 EXAMPLES, RULES = 60, 50  # of Hypothesis: some 250 commands each
 WORLDS, COMMANDS = 4, 3_000  # of long runs: how many, and how long each
 # What a long run must have seen at least, for it to prove something.
-LEAST = {"OCO": 10, "OTO": 10, "OTOCO": 10, "RELEASED": 8, "REPLACE": 40, "REPLACES": 40}
+LEAST = {"OCO": 6, "OTO": 6, "OTOCO": 6, "RELEASED": 4, "REPLACE": 25, "REPLACES": 25}
 SECOND, DAY = 10**9, 86_400 * 10**9
 
 
