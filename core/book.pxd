@@ -17,8 +17,9 @@ orders do not pile up on the buckets of old ones that stay. There are at least a
 
 Of an iceberg, `leaves_lots` is the slice that is shown; the rest is in its special. So a level's `lots` is what
 is shown of it, and an order without a special is one that shows all. When a slice is filled, the next goes to the
-end of the queue. Two orders of a pair (one cancels the other) name each other in their specials. `terms` are bytes 40 to 47 of the order's record: its fee rates, its trailing distance and its
-self-trade mode, for its whole life (terms_... read them).
+end of the queue. Two orders of a pair (one cancels the other) name each other in their specials. `terms` are bytes
+40 to 47 of the order's record: its fee rates, its trailing distance and its self-trade mode, for its whole life
+(terms_... read them).
 
 Orders that wait for a trigger have a slot here, too, but stand on no level of sides BID and ASK: see triggers.pxd.
 

@@ -68,8 +68,8 @@ cdef uint64_t book_hash(const book* b) noexcept nogil:
 
     h = 0; mix in the number of trades; then bids, then asks: for each order from the best level on, in queue order,
     its id, price, what is shown, what is hidden, display quantity (0: all), cumulative, account and terms (bytes 40 to
-    46 of its record as a number), and of one of a pair the other's id; at the end of a side 2^64 - 1. So it depends on the state and on iteration order, not
-    on where things lie in memory.
+    46 of its record as a number), and of one of a pair the other's id; at the end of a side 2^64 - 1. So it depends on
+    the state and on iteration order, not on where things lie in memory.
     """
     cdef uint64_t state = hash_mix(0, b.trades)
     cdef uint32_t side, number, slot

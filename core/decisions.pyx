@@ -185,9 +185,10 @@ cdef uint16_t decide_room(const sequencer* s, const mb_record* record, uint32_t 
                           const live_order* replaced) noexcept nogil:
     cdef const market_state* market = &s.markets[record.market]
     cdef uint32_t gone = replaced != NULL
-    # So at most one order more than may be open is in the tables: one that another has replaced, until it is settled.
+    # So at most one order of a market more than may be open is in the tables: one that another has replaced, until that
+    # is settled. The tables have room for it.
     if market.live_orders + orders > market.definition.max_orders + gone or \
-            s.orders.count + orders > s.max_orders + gone:
+            s.orders.count + orders > s.orders.capacity:
         return MB_TOO_MANY_ORDERS
     if market.definition.account_orders and \
             <uint64_t>_open_orders(s, record.account, record.market) + orders > \

@@ -9,7 +9,7 @@ a sweep of a million makers is many calls.
     ORDER_TERMS                             none; it is kept for the next record, if that is a NEW_ORDER of its market
     ORDER_LIST, RELEASE                     none; it is kept for its legs, which follow
     NEW_ORDER that is pending               none
-    the first of a pair                     none; its own event comes when the second has been seen, right before that one's
+    the first of a pair                     none; its own event comes right before that of the second
     SET_MARKET                              none (REJECTED if it is not valid, which a sequencer has seen to)
 
 The same functions serve Matcher.process() and MatcherAgent.poll().

@@ -18,8 +18,8 @@ shown at the price):
     fill                   TRADE(price and level of the maker, quantity, leaves and cumulative of taker and maker, fees)
     own orders meet        instead of a fill: PREVENTED(as TRADE, without trade id and fees), or of the maker
                            EXPIRED(SELF_TRADE, RESTING: price, quantity = what was open, cumulative, level)
-    ended, one of a pair   right after what happened to it (a fill, PREVENTED, EXPIRED, CANCELED, TRIGGERED): of the other
-                           CANCELED(LIST_ENDED, as cancel)
+    one of a pair          right after what happened to it (a fill, PREVENTED, EXPIRED, CANCELED, TRIGGERED): of the
+                           other CANCELED(LIST_ENDED, as cancel)
     triggered              after the end of the taker before: TRIGGERED(price, quantity = leaves), then as a new order
                            that takes, or RESTED at once
     refused                REJECTED(reason, price and quantity as in the command)
@@ -480,7 +480,7 @@ cdef matcher_status _replace(matcher* m, const mb_record* record, const mb_terms
 
 cdef matcher_status _leg(matcher* m, const mb_record* record, uint64_t sequence, event_room* room) noexcept nogil:
     """The next leg of the list."""
-    cdef const mb_new_order* order = <const mb_new_order*>record
+    cdef const mb_new_order* sent = <const mb_new_order*>record
     cdef mb_terms_record terms
     cdef uint32_t number = m.leg
     cdef uint8_t expected = m.expects
@@ -489,14 +489,14 @@ cdef matcher_status _leg(matcher* m, const mb_record* record, uint64_t sequence,
     if m.leg == m.legs:
         m.expects = NOTHING
     if m.of_list.list_type != MB_OCO:
-        if order.has_terms & MB_IS_PENDING:
+        if sent.has_terms & MB_IS_PENDING:
             return DONE
-        if not order.has_terms & MB_IN_LIST:
+        if not sent.has_terms & MB_IN_LIST:
             # Nobody is there who would release what waits.
             return taker_reject(record, sequence, MB_BAD_LEGS, room)
-        leg_terms(&m.of_list, order, number, &terms)
+        leg_terms(&m.of_list, sent, number, &terms)
         return _begin_alone(m, record, &terms, sequence, room)
-    leg_terms(&m.of_list, order, number, &terms)
+    leg_terms(&m.of_list, sent, number, &terms)
     if number == 0:
         reason = _find_place(m, record, &terms, sequence)
         if reason != MB_NONE:
@@ -507,7 +507,7 @@ cdef matcher_status _leg(matcher* m, const mb_record* record, uint64_t sequence,
         m.expects |= A_SECOND
         return DONE
     reason = _find_place(m, record, &terms, sequence)
-    if reason == MB_NONE and not is_pair(<const mb_new_order*>&m.first, order):
+    if reason == MB_NONE and not is_pair(<const mb_new_order*>&m.first, sent):
         reason = MB_BAD_LEGS
     if reason == MB_NONE:
         return _pair(m, record, sequence, room)
@@ -624,7 +624,8 @@ cdef class Matcher:
 
         commands: one-dimensional, contiguous array of COMMAND: orders, cancels, amends; ORDER_TERMS right before the
         order that they are of; ORDER_LIST of type OCO and its two legs; CANCEL_ORDER with REPLACE and the order that
-        comes in its place; SET_MARKET. Pending orders need a sequencer: BAD_LEGS. A command's sequence is its order's id; 0 means "one more than the last".
+        comes in its place; SET_MARKET. Pending orders need a sequencer: BAD_LEGS. A command's sequence is its order's
+        id; 0 means "one more than the last".
         Of the fields that a sequencer stamps, the time counts for expiry, and of an order its fee rates, and if it
         is a market order its bound (price_ticks; 0: none) and budget (hold; 0: none); of a cancel its reason, with
         REPLACE what the new order lacks.

@@ -1,7 +1,8 @@
 """How live orders come and go in the ledger, alone and in lists; and what they hold when they do.
 
     working     its pending orders wait for its end: with a fill they are released, else canceled, through the line
-    pending     in the tables, so it has its client order id and counts as open, but holds nothing and no matcher knows it
+    pending     in the tables, so it has its client order id and counts as open; but it holds nothing, and no matcher
+                knows it
     a pair      each holds what it needs less what it `lack`s, which the other holds; when one ends, that goes over
     replacing   an order holds what was free when it came; what it lacks is handed over by the one it replaces
 

@@ -1,6 +1,6 @@
 """How live orders come and go; see order_life.pxd."""
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from matchbox.core.bits cimport mb_clear_record, mb_unlikely
 from matchbox.core.ledger cimport account_state, ledger_find, ledger_hold, ledger_open

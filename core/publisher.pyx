@@ -1,9 +1,9 @@
 """The publisher: walks the log and the event stream together and tells everyone what concerns them.
 
 For each log record, in order: the record itself (who sent it, which order it creates, who attaches), then its
-events up to the one flagged LAST, from the one source that answers it (see `_source_of`). A pending order is one of the
-table, answered by the ledger; when it is released, the new order takes its place and belongs to the same session. Events of one record may
-concern many orders: makers, and orders that its trades have triggered. Each event becomes
+events up to the one flagged LAST, from the one source that answers it (see `_source_of`). A pending order is one of
+the table, answered by the ledger; when it is released, the new order takes its place and belongs to the same session.
+Events of one record may concern many orders: makers, and orders that its trades have triggered. Each event becomes
 
     - a report to the session that entered the order, to the session that sent a command for this very order, and
       to the subscribers of the account, once each; of a BALANCE to the sender and the subscribers;

@@ -7,7 +7,7 @@ from matchbox.core.groups cimport conclude_group, conclude_release, decide_group
 from matchbox.core.line cimport next_in_line
 from matchbox.core.order_life cimport release_records
 from matchbox.core.orders cimport live_order
-from matchbox.core.sequencer_state cimport sequencer
+from matchbox.core.sequencer_state cimport PENDING, money_of, sequencer
 from matchbox.core.sequencing cimport GROUP_MAX, conclude, decide_record, engine_applies, publish_log, settle
 from matchbox.core.validation cimport has_limit
 from matchbox.shm.records cimport *
@@ -29,7 +29,8 @@ cdef bint _own_turn(sequencer* s, const mb_record* record) noexcept nogil:
     cdef uint16_t reason = MB_NONE
     cdef live_order* order = next_in_line(s, &reason)
     if record.session == 0 and record.kind == MB_CANCEL_ORDER:
-        return order != NULL and order.order_id == record.order_id and reason == record.cancel_reason
+        return order != NULL and order.order_id == record.order_id and reason == record.cancel_reason \
+            and (record.flags == MB_OF_PENDING if money_of(s, order).role == PENDING else record.flags == 0)
     if record.session == 0 and record.kind == MB_RELEASE:
         return order != NULL and reason == MB_NONE
     if record.session == 0 and record.kind == MB_TICK:

@@ -333,14 +333,13 @@ cdef class Sequencer(Agent):
         s.slot_table = <session_slot*>calloc(slots, sizeof(session_slot))
         if not (s.concerns and s.markets and s.sessions and s.slot_table):
             raise MemoryError(f"sequencer: accounts={max_accounts}, sessions={max_sessions}, markets={max_markets}")
-        # One order that another has replaced can be there besides, see decide_room().
-        s.max_orders = max_orders
-        orders_allocate(&s.orders, max_orders + 1, seed)
+        # Of each market, one order that another has replaced can be there besides, see decide_room().
+        orders_allocate(&s.orders, max_orders + max_markets, seed)
         ledger_create(&s.books, max_accounts, max_assets, max_balances or 4 * (<uint64_t>max_accounts + 16),
                       max_references)
-        timers_create(&s.due, max_orders + 1, MAX_COUNTDOWNS)
+        timers_create(&s.due, s.orders.capacity, MAX_COUNTDOWNS)
         s.line_mask = 1
-        while s.line_mask < 2 * (<uint64_t>max_orders + 1):
+        while s.line_mask < 2 * <uint64_t>s.orders.capacity + 1:
             s.line_mask *= 2
         s.line = <cancel_in_line*>arena_map(s.line_mask * sizeof(cancel_in_line))
         s.line_mask -= 1

@@ -145,7 +145,6 @@ ctypedef struct sequencer:
     uint32_t sessions_count
     uint32_t max_sessions
     uint32_t max_markets
-    uint32_t max_orders     # that can be open; the tables have room for one more, see decide_room()
     uint64_t last_timestamp_ns
     uint64_t manual_clock_ns    # 0: the real clock
     uint8_t round_open

@@ -8,8 +8,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from matchbox.core.bits cimport mb_unlikely
 from matchbox.core.sequencer_state cimport NO_SOURCE, sequencer, session_state
 from matchbox.shm.records cimport (
-    MB_AMEND_ORDER, MB_CANCEL_ORDER, MB_CANCEL_WITHDRAWAL, MB_DEPOSIT, MB_IS_PENDING, MB_LEG, MB_NEW_ORDER, MB_OF_PENDING,
-    MB_SETTLE_WITHDRAWAL, MB_TRANSFER, mb_new_order, mb_record, mb_terms_record,
+    MB_AMEND_ORDER, MB_CANCEL_ORDER, MB_CANCEL_WITHDRAWAL, MB_DEPOSIT, MB_IS_PENDING, MB_LEG, MB_NEW_ORDER,
+    MB_OF_PENDING, MB_SETTLE_WITHDRAWAL, MB_TRANSFER, mb_new_order, mb_record, mb_terms_record,
 )
 from matchbox.shm.ring cimport mb_producer_free
 

@@ -56,8 +56,8 @@ cdef void trailing_destroy(trailing* t) noexcept nogil
 cdef void trailing_begin(trailing* t, book* b, uint32_t slot, int64_t best, int64_t* rise_at,
                          int64_t* fall_at) noexcept nogil
 
-# Take out the order of special `number`. True if it was the root of a heap of triggered orders that stands in the queue:
-# `root` is then the root of what is left of it, 0 if that is nothing.
+# Take out the order of special `number`. True if it was the root of a heap of triggered orders that stands in the
+# queue: `root` is then the root of what is left of it, 0 if that is nothing.
 cdef bint trailing_remove(trailing* t, book* b, uint32_t number, uint32_t* root) noexcept nogil
 
 # Bring `rise_at` down and `fall_at` up so that no price between them moves, begins or triggers anything.

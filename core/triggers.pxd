@@ -9,9 +9,9 @@ a level of the book's price index, by trigger price, the older first:
 or it trails, and is in `trails` (trailing.pxd). A fill that reaches nothing costs two comparisons, with `rise_at` and
 `fall_at`: no price between them does anything.
 
-The queue (`first`, `last`: slots, linked both ways) holds what is triggered and not yet matched, while one log record is
-processed: single orders, and roots of heaps (state TRAILS), which stand for all of theirs. An order whose partner was
-triggered, or filled, leaves it.
+The queue (`first`, `last`: slots, linked both ways) holds what is triggered and not yet matched, while one log record
+is processed: single orders, and roots of heaps (state TRAILS), which stand for all of theirs. An order whose partner
+was triggered leaves it.
 
 Invariants (triggers_validate): every waiting order is in one place; levels hold them by rising id, so by age;
 rise_at and fall_at leave nothing out; between records the queue is empty.

@@ -121,11 +121,14 @@ def whole(parts: list[NDArray[Any]], most: int) -> list[NDArray[Any]]:
         if not _continues(record, before):
             break
         keep -= 1
-    keep = keep if keep > 0 else most
-    kept = []
+    if keep <= 0:
+        keep = most
+    kept: list[NDArray[Any]] = []
     for part in parts:
-        kept.append(part[: max(0, keep - sum(map(len, kept)))])
-    return [part for part in kept if len(part)]
+        if keep > 0:
+            kept.append(part[:keep])
+        keep -= len(part)
+    return kept
 
 
 def _continues(record: Any, before: Any) -> bool:

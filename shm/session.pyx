@@ -311,11 +311,12 @@ cdef class Session:
         """Send two orders, one of which cancels the other. Returns the list's position; the orders' are the next two.
 
         quantity, or quantity_lots   of both
-        profit    a dict of what order() takes for the one that gains: {"price": ...}, a limit order that may not take; or
-                  {"trigger": ...}, perhaps with "price", a take-profit order
-        stop      the same for the one that limits a loss: {"trigger": ...} or {"trailing_bips": ...}, perhaps with "price"
+        profit    a dict of what order() takes for the one that gains: {"price": ...}, a limit order that may not take;
+                  or {"trigger": ...}, perhaps with "price", a take-profit order
+        stop      the same for the one that limits a loss: {"trigger": ...} or {"trailing_bips": ...}, perhaps with
+                  "price"
 
-        Each may have "client_order_id", "display", "expire", "time_in_force", "self_trade"; times to expire are the same.
+        Each may have "client_order_id", "display", "expire", "time_in_force", "self_trade"; both expire at one time.
         client_list_id   a name for the list, up to 36 printable ASCII characters
         """
         legs = _pair_legs(side, quantity, quantity_lots, profit, stop)
@@ -327,15 +328,17 @@ cdef class Session:
         working   a dict of what order() takes: "side", "quantity", "price", ...; a limit order
         pending   the same, of any order
 
-        The orders' positions are the next two. `pending` is accepted at once, but it is on no book and holds nothing until
-        it is released, under a new order id; if `working` ends without a fill, it is canceled.
+        The orders' positions are the next two. `pending` is accepted at once, but it is on no book and holds nothing
+        until it is released, under a new order id; if `working` ends without a fill, it is canceled.
         """
         legs = [_leg("working", working, ()), _leg("pending", pending, ())]
         return self._send_list(MB_OTO, market, legs, client_list_id, account, timeout)
 
     def otoco(self, market, *, working, profit, stop, side=None, quantity=None, quantity_lots=None, client_list_id="",
               account=0, timeout=None):
-        """As oto(), with a pair of pending orders as of oco(). Returns the list's position; the orders' are the next three.
+        """As oto(), with a pair of pending orders as of oco(). Returns the list's position.
+
+        The orders' positions are the next three.
 
         side, quantity   of the pair: by default the other side than that of `working`, and its quantity
         """

@@ -42,7 +42,9 @@ def show_orders(exchange: str, account: str, market: str, *, as_json: bool) -> N
     if as_json:
         operate.print_json(rows)
         return
-    words = ("order_id", "account", "market", "side", "order_type", "client_order_id")
+    words: tuple[str, ...] = (
+        "order_id", "account", "market", "side", "order_type", "client_order_id"
+    )  # fmt: skip
     if any(row["in_list"] for row in rows):
         words = (*words, "in_list")
     columns = (*words, "price", "trigger", "quantity", "filled", "open")

@@ -159,7 +159,7 @@ class Flow:
                 if stays or r.random() < 0.1:
                     self.recent.append((market, sequence + len(before)))
             del self.recent[:-130]
-            if r.random() < 0.15:
+            if r.random() < 0.15 and row["side"] in tuple(Side):
                 return self._together(row, before, sequence)
         elif row["kind"] == Kind.AMEND_ORDER:
             row["hold"] = r.choice((-1, -1, 0, 50, 1000, 10_000))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from matchbox.persistence.journal import Reader, Writer
 from matchbox.persistence.journaler import Journaler, drain_log_ring
 from matchbox.shm.errors import JournalError, SegmentError
-from matchbox.shm.records import LOG_RECORD
+from matchbox.shm.records import LOG_RECORD, NEW_ORDER, Belongs, Flag, Kind
 from matchbox.shm.ring import Producer, Ring, ring_bytes
 from matchbox.shm.ring import Reader as RingReader
 
@@ -52,6 +52,43 @@ def test_a_step_takes_at_most_one_batch(tmp_path: Path, ring: Ring, make_log: Ma
     with Writer(tmp_path, batch_records=300) as writer:
         journaler = Journaler(writer, ring, 0)
         assert [journaler.step() for _ in range(5)] == [300, 300, 300, 100, 0]
+
+
+def test_records_that_go_together_are_in_one_batch(
+    tmp_path: Path, ring: Ring, make_log: MakeLog
+) -> None:
+    """A batch ends before what is published by one store rather than in the middle of it."""
+    log = make_log(1, 60)
+    log["kind"], log["flags"] = Kind.SUBSCRIBE, 0
+    orders = log.view(NEW_ORDER)
+    orders["has_terms"] = 0
+
+    def order(place: int, belongs: int) -> None:
+        log["kind"][place], orders["has_terms"][place] = Kind.NEW_ORDER, belongs
+
+    log["kind"][9] = Kind.ORDER_TERMS
+    order(10, Belongs.HAS_TERMS)
+    log["kind"][17], log["flags"][17] = Kind.CANCEL_ORDER, Flag.REPLACE
+    log["kind"][18] = Kind.ORDER_TERMS
+    order(19, Belongs.REPLACES | Belongs.HAS_TERMS)
+    log["kind"][25] = Kind.ORDER_LIST
+    for place, belongs in (
+        (26, Belongs.IN_LIST),
+        (27, Belongs.IS_PENDING),
+        (28, Belongs.IS_PENDING),
+    ):
+        order(place, belongs)
+    # Terms and a cancel that stand alone part nothing.
+    log["kind"][34] = Kind.ORDER_TERMS
+    log["kind"][44], log["flags"][44] = Kind.CANCEL_ORDER, Flag.REPLACE
+    Producer(ring).publish(log)
+    with Writer(tmp_path, batch_records=10) as writer:
+        journaler = Journaler(writer, ring, 0)
+        assert [journaler.step() for _ in range(8)] == [9, 8, 8, 10, 10, 10, 5, 0]
+    assert journaled(tmp_path) == log.tobytes()
+    with Writer(tmp_path / "drained", batch_records=10) as writer:
+        assert drain_log_ring(ring, writer) == 60
+    assert journaled(tmp_path / "drained") == log.tobytes()
 
 
 def test_lingering_loses_nothing(tmp_path: Path, ring: Ring, make_log: MakeLog) -> None:
