@@ -424,11 +424,15 @@ cdef class Sequencer(Agent):
                 if records_left[0].sequence != s.log.position + s.filled + 1:
                     wrong = NOT_NEXT
                     break
-                if log_room(s) < GROUP_MAX or not settled_to(s, records_left[0]):
+                # Settling needs no room, and the matchers may wait for it to make some.
+                if not settled_to(s, records_left[0]):
                     break
                 together = 1
                 if mb_unlikely(may_lead(records_left[0])):
                     together = group_of_log(records_left, ahead)
+                # No more than they need: the exchange had that when it logged them, and others wait for these.
+                if log_room(s) < together:
+                    break
                 if together == 1:
                     wrong = replay_record(s, records_left[0])
                 else:
