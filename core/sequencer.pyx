@@ -500,6 +500,7 @@ cdef class Sequencer(Agent):
                 together, at = 1, 0
                 if mb_unlikely(may_lead(records_left[0])):
                     together = group_of_log(records_left, ahead)
+                # No more than they need: the exchange had that when it logged them, and others wait for these.
                 if log_room(s) < together:
                     break
                 if together == 1:

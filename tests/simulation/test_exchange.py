@@ -24,7 +24,7 @@ EXAMPLES, RULES = 60, 50  # of Hypothesis: some 250 commands each
 WORLDS, COMMANDS = 4, 3_000  # of long runs: how many, and how long each
 LIFE = 5_000  # commands of a soak test's exchange
 # What a long run must have seen at least, for it to prove something.
-LEAST = {"OCO": 10, "OTO": 10, "OTOCO": 10, "RELEASED": 8, "REPLACE": 40, "REPLACES": 40}
+LEAST = {"OCO": 6, "OTO": 6, "OTOCO": 6, "RELEASED": 4, "REPLACE": 25, "REPLACES": 25}
 
 
 def act(
