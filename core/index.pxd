@@ -73,8 +73,8 @@ cdef inline void index_prefetch(const index64* index, uint64_t key) noexcept nog
 cdef inline uint32_t index_guess(const index64* index, uint64_t key) noexcept nogil:
     """A value that is mostly that of the key: for fetching ahead. Looks no further than fetching ahead pays."""
     cdef uint64_t at = index_home(index, key)
-    cdef int i
-    for i in range(8):
+    cdef int _i
+    for _i in range(8):
         if index.entries[at].key == key:
             break
         at = (at + 1) & index.mask

@@ -80,7 +80,8 @@ cdef int _counts(const sequencer* s, uint64_t chained, uint64_t* of) noexcept no
     of[0] = 0
     for market in range(1, s.max_markets + 1):
         total += s.markets[market].live_orders
-        if s.markets[market].live_orders > s.markets[market].definition.max_orders:
+        # One more may be one that another has replaced, until that is settled (decide_room).
+        if s.markets[market].live_orders > s.markets[market].definition.max_orders + 1:
             of[0] = market
             return COUNTS
     return COUNTS if total != s.orders.count or chained != total else 0

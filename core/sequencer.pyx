@@ -407,6 +407,8 @@ cdef class Sequencer(Agent):
         together have more orders than there is room for.
         """
         cdef market_state* place
+        # One a market is for orders that another has replaced (decide_room).
+        cdef uint32_t room = self.state.orders.capacity - self.state.max_markets
         if market == 0 or market > self.state.max_markets or matcher >= self.state.event_rings:
             raise BadArgument(
                 f"no such place: market={market}, maximum={self.state.max_markets}, "
@@ -415,10 +417,10 @@ cdef class Sequencer(Agent):
         place = &self.state.markets[market]
         if place.prepared:
             raise BadArgument(f"this market is placed already: market={market}")
-        if max_orders > self.state.orders.capacity - self.state.prepared_orders:
+        if max_orders > room - self.state.prepared_orders:
             raise BadArgument(
                 f"no room for so many open orders: max_orders={max_orders}, "
-                f"free={self.state.orders.capacity - self.state.prepared_orders}, limit={self.state.orders.capacity}"
+                f"free={room - self.state.prepared_orders}, limit={room}"
             )
         place.source = <uint8_t>matcher
         place.prepared, place.prepared_specials = max_orders, max_specials

@@ -389,6 +389,7 @@ def look(agent: Agent) -> dict[str, Any]:
         return {
             "position": agent.position,
             "hash": agent.state_hash(),
+            "markets": {str(number): agent.state_hash(number) for number in agent.markets},
             "counters": {"refused_markets": agent.refused_markets},
         }
     assert isinstance(agent, Publisher)

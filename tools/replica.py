@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from matchbox.core.agent import Agent
 from matchbox.core.matcher import MatcherAgent
-from matchbox.core.plan import PUBLISHER_READS, Plan
+from matchbox.core.plan import PUBLISHER_READS, Plan, PlanMarket, place, prepare, take
 from matchbox.core.sequencer import Sequencer
 from matchbox.shm.errors import JournalError
-from matchbox.shm.records import EVENT, LOG_RECORD
+from matchbox.shm.records import EVENT, LOG_RECORD, MARKET_RECORD
 from matchbox.shm.ring import Reader, Ring
+from matchbox.tools.catalog import Catalog, placements
 
 _LOG_SLOTS = 1 << 14
 _EVENT_SLOTS = 1 << 15
@@ -26,8 +27,13 @@ _EVENT_SLOTS = 1 << 15
 class Replica:
     """Replays a log."""
 
-    def __init__(self, plan: Plan) -> None:
-        """`plan`: of the exchange; rings are small here."""
+    def __init__(self, plan: Plan, catalog: Catalog, matchers: dict[int, int]) -> None:
+        """`plan`: of the exchange; rings are small here. `catalog`: what the journal defines.
+
+        `matchers`: the matcher of a market, where it is said.
+        """
+        self._catalog, self._wanted = catalog, matchers
+        self._placed = {market.number: market for market in plan.markets}
         self.plan = replace(
             plan, log_slots=_LOG_SLOTS, event_slots=_EVENT_SLOTS, market_data_slots=1024
         )
@@ -64,7 +70,11 @@ class Replica:
         while len(records):
             done = self._sequencer.replay(records)
             records = records[done:]
-            if not self._work() and not done:
+            if self._work() or done:
+                continue
+            if self._sequencer.wanted_market:
+                self._make_room(records[:1].view(MARKET_RECORD)[0])
+            else:
                 raise JournalError(
                     f"the engine cannot go on: sequence={self.position + 1}", self.position + 1
                 )
@@ -80,6 +90,24 @@ class Replica:
                 self._sequencer.settled + 1,
             )
 
+    def _make_room(self, record: Any) -> None:
+        """Set memory aside for the market that the next record adds."""
+        listed = self._catalog.listed(record)
+        agents = [self._sequencer, *self._matchers]
+        if self._placed.pop(listed.number, None):
+            for agent in agents:
+                take(agent, listed.number)
+        there = {number: market.matcher for number, market in self._placed.items()}
+        chosen = placements(self.plan.matchers, [listed.number], self._wanted, there)
+        market = PlanMarket(
+            listed.number, chosen[listed.number], listed.max_orders, listed.max_specials
+        )
+        memory = [prepare(agent, market, self._segments.__getitem__) for agent in agents]
+        # The sequencer last, as everywhere: from then on the record would be taken.
+        for agent, given in reversed(list(zip(agents, memory, strict=True))):
+            place(agent, market, given)
+        self._placed[market.number] = market
+
     def _work(self) -> int:
         """Everybody but the sequencer does what there is to do; how much that was."""
         done = sum(matcher.poll() for matcher in self._matchers)
@@ -87,10 +115,13 @@ class Replica:
             done += len(reader.read(1 << 20, np.dtype(dtype)))
         return done
 
-    def state(self) -> dict[str, dict[str, int]]:
+    def state(self) -> dict[str, dict[str, Any]]:
         """Position and state hash of each agent, as a running exchange tells them."""
         found = {}
         for agent in (self._sequencer, *self._matchers):
             assert isinstance(agent, Sequencer | MatcherAgent)
             found[agent.name] = {"position": agent.position, "hash": agent.state_hash()}
+            if isinstance(agent, MatcherAgent):
+                markets = {str(number): agent.state_hash(number) for number in agent.markets}
+                found[agent.name]["markets"] = markets
         return found

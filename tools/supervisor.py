@@ -610,11 +610,12 @@ def make_plan(config: Config, epoch: int, catalog: Catalog) -> Plan:
 
 
 def combined_hash(state: dict[str, Any]) -> int:
-    """One hash over the states of sequencer and matchers."""
-    total = 0
-    for name in sorted(state):
-        if "hash" in state[name]:
-            total = (total * 1_000_003 + int(state[name]["hash"])) & 0xFFFFFFFFFFFFFFFF
+    """One hash over the states of the sequencer and of each market, whoever carries it."""
+    markets = {int(n): h for agent in state.values() for n, h in agent.get("markets", {}).items()}
+    total = int(state["sequencer"]["hash"])
+    for number in sorted(markets):
+        total = (total * 1_000_003 + number) & 0xFFFFFFFFFFFFFFFF
+        total = (total * 1_000_003 + int(markets[number])) & 0xFFFFFFFFFFFFFFFF
     return total
 
 

@@ -21,6 +21,7 @@ from matchbox.persistence import backup, files
 from matchbox.persistence.journal import Reader
 from matchbox.shm.errors import BadArgument, JournalError, MatchboxError
 from matchbox.tools import folder
+from matchbox.tools.catalog import Catalog
 from matchbox.tools.config import Config, load
 from matchbox.tools.logview import find_journal
 from matchbox.tools.replica import Replica
@@ -55,16 +56,28 @@ def verify(
     """
     journal = find_journal(place)
     data = journal.parent
-    replica = Replica(make_plan(find_config(data, config), epoch=1))
+    settings = find_config(data, config)
     outcome = Outcome(str(journal), len(files.numbers(journal)))
     try:
         _check_structure(journal)
+        catalog = _catalog(journal)
+        matchers = {market.id: market.matcher for market in settings.markets}
+        replica = Replica(make_plan(settings, 1, catalog), catalog, matchers)
         _read(journal, replica, outcome, progress)
     except JournalError as error:
         outcome.differences.append(f"{error} (whole up to record {max(error.sequence - 1, 0):,})")
         return outcome
     _compare(outcome, "at its stop", _stopped(data), f"{outcome.state:016x}")
     return outcome
+
+
+def _catalog(journal: Path) -> Catalog:
+    """What the journal defines. Raises JournalError where it is damaged."""
+    catalog = Catalog()
+    with Reader(journal) as reader:
+        for batch in reader.batches():
+            catalog.learn(batch.records)
+    return catalog
 
 
 def _check_structure(journal: Path) -> None:

@@ -228,14 +228,21 @@ class Exchange:
         for agent in self.agents.values():
             take(agent, number)
 
-    def replay(self, log: NDArray[Any]) -> None:
-        """Play a log from its first record on, all of it."""
-        done = 0
+    def replay_some(self, log: NDArray[Any]) -> None:
+        """Play what goes on where the log is, all of it, but for settling at its end."""
+        done = idle = 0
         while done < len(log):
-            done += self.sequencer.replay(log[done:])
+            count = self.sequencer.replay(log[done:])
             self.settle()
+            done += count
+            idle = 0 if count else idle + 1
+            assert idle < 10, f"the replay does not go on after {done:,} of {len(log):,} records"
             if self.sequencer.wanted_market:
                 self.give_memory(log[done : done + 1].view(MARKET_RECORD)[0])
+
+    def replay(self, log: NDArray[Any]) -> None:
+        """Play a log from its first record on, all of it."""
+        self.replay_some(log)
         # While it replays it settles when told to, and matchers wait for room until then.
         while self.sequencer.settle():
             self.settle()
