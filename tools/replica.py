@@ -117,7 +117,7 @@ class Replica:
 
     def state(self) -> dict[str, dict[str, Any]]:
         """Position and state hash of each agent, as a running exchange tells them."""
-        found = {}
+        found: dict[str, dict[str, Any]] = {}
         for agent in (self._sequencer, *self._matchers):
             assert isinstance(agent, Sequencer | MatcherAgent)
             found[agent.name] = {"position": agent.position, "hash": agent.state_hash()}

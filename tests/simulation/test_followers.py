@@ -61,6 +61,8 @@ class Followers:
 
     def step(self, record: NDArray[Any], step: Step) -> None:
         """A record that the auditor has decided."""
+        if step.ledger and self.ledger.free() < len(step.ledger):
+            self.run()
         if step.record.kind == Kind.ATTACH_SESSION and not step.record.reject:
             self._open(step.record)
         if step.record.kind == Kind.ADD_MARKET and not step.record.reject:

@@ -336,6 +336,7 @@ class World:
                 book = self.auditor.books[market].depth(side)
                 found = [(int(level[0]), int(level[1])) for level in levels.tolist()]
                 assert found == book, f"market {market}, {side.name}: {found}, expected {book}"
+            self._compare_queues(market)
         self._compare_definitions()
         self._compare_balances()
         self.failed = False
@@ -367,6 +368,18 @@ class World:
         matchers = [self.exchange.agents[f"matcher-{k}"] for k in range(MATCHERS)]
         carried = sorted(number for matcher in matchers for number in matcher.markets)
         assert carried == sorted(auditor.definitions.markets)
+
+    def _compare_queues(self, market: int) -> None:
+        """Who is before whom: no event says so until the next fill."""
+        book = self.auditor.books[market]
+        queues = [
+            order.order_id
+            for side in (Side.BUY, Side.SELL)
+            for price in book.prices(side)
+            for order in book.levels[side][price]
+        ]
+        found = engine_queues(self.exchange, market)
+        assert found == queues, f"market {market}, queues: {found}, expected {queues}"
 
     def _compare_balances(self) -> None:
         self.exchange.sequencer.check()
@@ -413,6 +426,11 @@ def engine_balance(exchange: Exchange, account: int, asset: int) -> tuple[int, i
 
 def engine_orders(exchange: Exchange, account: int) -> set[int]:
     return set(exchange.sequencer.open_orders(account)["order_id"].tolist())
+
+
+def engine_queues(exchange: Exchange, market: int) -> list[int]:
+    matcher = exchange.agents[f"matcher-{exchange.matcher_of(market)}"]
+    return list(matcher.orders(market)["order_id"].tolist())
 
 
 # ---- helpers
