@@ -67,7 +67,7 @@ class Size:
     accounts: int = FEW
     assets: int = 2
     max_orders: int = MAX_ORDERS
-    max_specials: int = 0
+    max_specials: int = 0  # a power of two, or 0: as many as a market has by itself
     publishes: bool = False
 
     @property
@@ -100,13 +100,15 @@ class Size:
         )
 
     def market(self, number: int) -> Any:
-        return market_record(
+        record = market_record(
             number,
             symbol=f"{ASSETS[number]}/USD",
             max_orders=self.max_orders,
             base_asset=number + 1,
             quote_asset=1,
         )
+        record["specials"] = self.max_specials.bit_length()
+        return record
 
 
 @dataclass

@@ -38,7 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import matchbox
-from benchmarks import build, flows, report
+from benchmarks import build, flows, many_accounts, report
 from matchbox.core.instrument import market_record
 from matchbox.core.matcher import Matcher
 from matchbox.shm import segment
@@ -181,8 +181,8 @@ class Cores:
 
 
 @contextlib.contextmanager
-def exchange(markets: int, cores: Cores) -> Iterator[tuple[Path, list[int]]]:
-    """A running exchange: its data folder and the numbers of its processes."""
+def exchange(markets: int, cores: Cores, more: str = "") -> Iterator[tuple[Path, list[int]]]:
+    """A running exchange: its data folder and the numbers of its processes. `more`: settings."""
     folder = Path(
         tempfile.mkdtemp(prefix="matchbox-bench-", dir=os.environ.get("MATCHBOX_BENCH_DIR"))
     )
@@ -191,6 +191,7 @@ def exchange(markets: int, cores: Cores) -> Iterator[tuple[Path, list[int]]]:
         name=f"bench{os.getpid()}", data=data, slots=SLOTS, report_slots=REPORT_SLOTS
     )
     text += "".join(MARKET.format(n=n, max_orders=MAX_ORDERS) for n in range(1, markets + 1))
+    text += more
     text += PROCESSES.format(
         core=f"core = {cores.engine}\n" if cores.pinned else "",
         idle="spin" if cores.pinned else "park",
@@ -466,6 +467,58 @@ def one_round(
     return found
 
 
+def with_accounts(
+    cycle: Cycle, accounts: int, cores: Cores, seconds: float, seed: int
+) -> dict[str, float]:
+    """Most commands/s with so many accounts, and the engine's memory in MB."""
+    named = Cycle(cycle.commands.copy(), cycle.fills, cycle.trades)
+    many_accounts.name_accounts(named.commands, accounts, seed)
+    with exchange(1, cores, many_accounts.configuration(accounts)) as (data, pids):
+        session, base = many_accounts.connect(data, accounts)
+        found = {"most": saturate(Bot(session, named, base, checked=True), seconds)}
+        found["mb"] = max(map(_resident, pids)) / 1e6
+        session.close()
+    return found
+
+
+def _resident(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _accounts(
+    cycle: Cycle, counts: list[int], cores: Cores, runs: int, seconds: float, seed: int
+) -> dict[str, Any]:
+    """Each number of accounts in turn, `runs` times; ratios to the first, run by run."""
+    rounds = [
+        {n: with_accounts(cycle, n, cores, seconds, seed) for n in counts} for _ in range(runs)
+    ]
+    found: dict[str, Any] = {}
+    for count in counts:
+        found[str(count)] = {
+            "most": report.spread(one[count]["most"] for one in rounds),
+            "ratio": report.spread(one[count]["most"] / one[counts[0]]["most"] for one in rounds),
+            "engine_mb": report.spread(one[count]["mb"] for one in rounds),
+        }
+    rows = []
+    for count in counts:
+        row = found[str(count)]
+        most, ratio = row["most"], row["ratio"]
+        rows.append(
+            [
+                f"{count:,}",
+                most["median"],
+                most["lowest"],
+                most["highest"],
+                ratio["median"],
+                row["engine_mb"]["median"],
+            ]
+        )
+    columns = ("accounts", "commands/s", "lowest", "highest", "ratio", "engine MB")
+    report.print_table("one market, an account at random for each order", columns, rows)
+    return found
+
+
 def run(arguments: list[str] | None = None) -> int:
     """Run it and write the results; the exit status."""
     parser = report.parser("pipeline", __doc__)
@@ -475,6 +528,13 @@ def run(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--markets", type=int, nargs="*", default=[1, 4], help="how many (default: 1 4)"
+    )
+    parser.add_argument(
+        "--accounts",
+        type=int,
+        nargs="*",
+        default=[],
+        help="instead: saturated with so many accounts, such as 10 1000000",
     )
     given = parser.parse_args(arguments)
     rates, seconds, longest, runs, operations = (
@@ -490,6 +550,11 @@ def run(arguments: list[str] | None = None) -> int:
     cores = Cores()
     _set_up(cores)
     results: dict[str, Any] = {"pinned": cores.pinned, "markets": {}}
+    if given.accounts:
+        cycle = Cycle.make(operations, 1, given.seed)
+        results["accounts"] = _accounts(cycle, given.accounts, cores, runs, longest, given.seed)
+        report.write("pipeline-accounts", results, directory=given.output)
+        return 0
     for markets in given.markets:
         cycle = Cycle.make(operations, markets, given.seed)
         rounds = [one_round(cycle, markets, cores, rates, seconds, longest) for _ in range(runs)]

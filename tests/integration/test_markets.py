@@ -219,7 +219,7 @@ def test_what_cannot_be_is_refused_and_nothing_is_half_done(make_exchange: Make)
     usual = ("--base", "BTC", "--quote", "USD", "--tick", "0.01", "--lot", "0.0001")
     parts = {name.part for name in exchange.segments()}
     for options, text in (
-        (("X", *usual, "--max-orders", "100000000"), "no room for so many open orders"),
+        (("X", *usual, "--max-orders", "60000000"), "no room for so many open orders"),
         (("BTC/USD", *usual), "ALREADY_EXISTS"),
         (("X", *usual, "--id", "2"), "ALREADY_EXISTS"),
         (("X", *usual, "--id", "5000"), "no such place"),
