@@ -53,7 +53,7 @@ def connect(data: Path, accounts: int) -> tuple[matchbox.Session, int]:
 
 def _send(session: matchbox.Session, records: NDArray[Any]) -> int:
     """Send them all; the sequence of the last one's answer. SystemExit if one is refused."""
-    done = last = sequence = 0
+    done, last, sequence = 0, session.sent, 0
     while done < len(records) or last < session.sent:
         if done < len(records) and session.sent - last < 2 * _BATCH:
             session.submit(records[done : done + _BATCH])
