@@ -25,7 +25,7 @@ EXAMPLES, RULES = 60, 50  # of Hypothesis: some 250 commands each
 WORLDS, COMMANDS = 4, 3_000  # of long runs: how many, and how long each
 LIFE = 5_000  # commands of a soak test's exchange
 # What the long runs must have seen at least together, for them to prove something.
-LEAST = {"OCO": 6, "OTO": 6, "OTOCO": 6, "RELEASED": 4, "REPLACE": 25, "REPLACES": 25}
+LEAST = {"OCO": 40, "OTO": 40, "OTOCO": 40, "RELEASED": 15, "REPLACE": 100, "REPLACES": 90}
 
 
 def act(
