@@ -61,7 +61,7 @@ planted: build
 
 build: $(VENV)/ready
 	@echo "Compiling what has changed (all of it takes a minute or two)"
-	@$(BIN)/python setup.py -q build_ext --inplace
+	@$(BIN)/python setup.py -q build_ext --inplace -j $$(nproc)
 
 # The packages, and Matchbox itself in editable mode: one .pth line, and the command `matchbox`.
 $(VENV)/ready: pyproject.toml setup.py
