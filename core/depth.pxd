@@ -20,7 +20,11 @@ ctypedef struct depth_writer:
 
 cdef class DepthTable:
     cdef depth_writer writer
-    cdef readonly object buffer
+    cdef public object buffer
+
+
+# The depth table in a buffer. Raises SegmentError if there is none with so many levels (0: any number).
+cdef mb_depth* table_of(buffer, uint32_t levels) except NULL
 
 
 # A level has this quantity now (0: it is gone): into the table's full depth. The caller publishes the change,

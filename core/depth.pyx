@@ -120,6 +120,19 @@ cdef void depth_best(const depth_writer* depth, int64_t* bid, int64_t* bid_quant
     ask_quantity[0] = top.ask[0].quantity_lots
 
 
+cdef mb_depth* table_of(buffer, uint32_t levels) except NULL:
+    cdef Py_buffer view
+    cdef mb_depth* table
+    PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+    table = <mb_depth*>view.buf
+    size = view.len
+    PyBuffer_Release(&view)
+    if size < MB_DEPTH_LEVELS_OFFSET or table.magic != MB_DEPTH_MAGIC or table.ready != 1 \
+            or mb_depth_bytes(table.capacity) > <uint64_t>size or levels not in (0, table.capacity):
+        raise SegmentError(f"not a depth table: bytes={size}")
+    return table
+
+
 cdef class DepthTable:
     """The depth table in `buffer`, laid out by matchbox.shm.depth.format_depth(), for its one writer.
 
@@ -127,16 +140,8 @@ cdef class DepthTable:
     """
 
     def __cinit__(self, buffer not None):
-        cdef Py_buffer view
-        cdef mb_depth* table
-        PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
-        table = <mb_depth*>view.buf
-        size = view.len
-        PyBuffer_Release(&view)
+        cdef mb_depth* table = table_of(buffer, 0)
         self.buffer = buffer
-        if size < MB_DEPTH_LEVELS_OFFSET or table.magic != MB_DEPTH_MAGIC or table.ready != 1 \
-                or mb_depth_bytes(table.capacity) > <uint64_t>size:
-            raise SegmentError(f"not a depth table: bytes={size}")
         if mb_load_relaxed(&table.started.value):
             raise SegmentError(f"this depth table has been written to: market={table.market}")
         price_index_create(&self.writer.index, table.capacity - 1)

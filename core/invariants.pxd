@@ -14,3 +14,6 @@ cdef enum sequencer_invariant:
 
 # 0, or the first that does not hold, and of what. Allocates.
 cdef int sequencer_broken(const sequencer* s, uint64_t* of) noexcept nogil
+
+# Debug builds, after whatever changed the state: end the process if one does not hold.
+cdef void sequencer_verify(const sequencer* s) noexcept nogil

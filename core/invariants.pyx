@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
+from matchbox.core.debug cimport mb_broken
 from matchbox.core.ledger cimport ledger_check, ledger_find
 from matchbox.core.orders cimport live_order
 from matchbox.core.sequencer_state cimport PENDING, order_money, order_need, sequencer
@@ -108,3 +109,10 @@ cdef int sequencer_broken(const sequencer* s, uint64_t* of) noexcept nogil:
         return PAIR
     of[0] = _chain(s, &chained)
     return CHAIN if of[0] else _counts(s, chained, of)
+
+
+cdef void sequencer_verify(const sequencer* s) noexcept nogil:
+    cdef uint64_t of = 0
+    cdef int broken = sequencer_broken(s, &of)
+    if broken:
+        mb_broken("sequencer (core/invariants.pxd)", <uint32_t>broken, of, s.log.position + s.filled)

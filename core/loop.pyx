@@ -86,6 +86,13 @@ ctypedef struct agent_row:      # as in shm/board.py
     char reserved[56]
 
 
+cdef idle_strategy _idle_strategy(str idle) except *:
+    strategies = {"spin": SPIN, "yield": YIELD, "park": PARK}
+    if idle not in strategies:
+        raise BadArgument(f"idle must be one of {', '.join(strategies)}: idle={idle!r}")
+    return strategies[idle]
+
+
 cdef class Loop:
     """Polls `agents` in their order until stopped.
 
@@ -111,6 +118,7 @@ cdef class Loop:
     cdef sequencer* _sequencer
     cdef uint32_t* _words[MAX_WORDS]
     cdef uint32_t _word_count
+    cdef mb_park_word* _other_bell
     cdef volatile int _asked
     cdef volatile int _stopping
     cdef list _kept
@@ -122,9 +130,6 @@ cdef class Loop:
         cdef Py_buffer view
         cdef Agent one
         cdef uint8_t* base
-        strategies = {"spin": SPIN, "yield": YIELD, "park": PARK}
-        if idle not in strategies:
-            raise BadArgument(f"idle must be one of {', '.join(strategies)}: idle={idle!r}")
         if len(agents) > MAX_AGENTS or len(peers) > MAX_PEERS or len(rows) != len(agents):
             raise BadArgument(f"too many agents or peers: agents={len(agents)}, peers={len(peers)}")
         PyObject_GetBuffer(board.buffer, &view, PyBUF_WRITABLE)
@@ -134,7 +139,7 @@ cdef class Loop:
         self._calls = []
         self._lock = threading.Lock()
         self._bells = <mb_park_word*>(base + <size_t>BELLS_OFFSET)
-        self._process, self._idle, self._looks = process, strategies[idle], looks
+        self._process, self._idle, self._looks = process, _idle_strategy(idle), looks
         for i, one in enumerate(agents):
             self._agents[i] = one.c_agent
             self._rows[i] = <agent_row*>(base + <size_t>AGENTS_OFFSET) + <uint32_t>rows[i]
@@ -201,6 +206,9 @@ cdef class Loop:
         cdef session_slot* slot
         self._words[0] = &self._bells[self._process].waiting
         self._word_count = 1
+        if self._other_bell != NULL:
+            self._words[1] = &self._other_bell.waiting
+            self._word_count = 2
         if self._sequencer != NULL:
             for i in range(self._sequencer.slots):
                 slot = &self._sequencer.slot_table[i]
@@ -251,6 +259,15 @@ cdef class Loop:
         if good:
             return value
         raise value
+
+    def set_idle(self, str idle not None):
+        """What to do from now on when there is nothing to do; by the loop's thread."""
+        self._idle = _idle_strategy(idle)
+
+    def listen(self, Bell bell):
+        """Wake up by another board's bell, too; None: no more. By the loop's thread."""
+        self._other_bell = NULL if bell is None else bell._word
+        self._kept.append(bell)
 
     def ring(self):
         """Wake the loop if it sleeps."""

@@ -18,6 +18,7 @@ ctypedef struct report_slot:
     uint64_t read           # last believed position of the bot
     uint64_t filled         # reports filled and not yet published
     uint64_t answered       # its last command that was answered
+    uint64_t attached_at    # log record of its last attachment
     uint32_t session        # attached session, 0 = none
     uint8_t open            # memory is known
     uint8_t full            # a report did not fit: nothing more is sent until it is detached
@@ -40,6 +41,7 @@ ctypedef struct publisher:
     uint32_t batch          # log records in one poll, at most
     uint8_t in_record       # the next log record has been begun: its first events are out
     uint8_t best_moved
+    uint8_t shadow          # nobody reads what we write: a standby's (succession.pxd)
     uint64_t released       # log records done
     uint64_t release        # the last RELEASE: its sequence, and the list's id
     uint64_t release_list

@@ -24,24 +24,28 @@ from libc.string cimport memcpy, memset
 from matchbox.core.agent cimport Agent
 from matchbox.core.bits cimport mb_clear_record, mb_unlikely
 from matchbox.core.depth cimport (
-    DepthTable, depth_best, depth_close, depth_open, depth_set, depth_show, depth_trade, depth_writer,
+    DepthTable, depth_best, depth_close, depth_open, depth_set, depth_show, depth_trade, depth_writer, table_of,
 )
 from matchbox.core.routes cimport (
     order_route, routes_add, routes_allocate, routes_find, routes_free, routes_remove
 )
+from matchbox.core.succession cimport adopt_depth, adopt_market_data, adopt_reports, reports_anew, show_depth
 from matchbox.shm.records cimport *
 from matchbox.shm.ring cimport *
 
-from matchbox.shm.errors import BadArgument
+from matchbox.shm.errors import BadArgument, SegmentError
 
 
 # ---- reports ---------------------------------------------------------------------------------------------
 
-cdef inline bint _has_room(report_slot* slot) noexcept nogil:
+cdef inline bint _has_room(const publisher* p, report_slot* slot) noexcept nogil:
     """Two free places: for a report, and the one that is kept for DETACHED."""
     cdef uint64_t produced = slot.reports.position + slot.filled
     cdef uint64_t read
     if produced - slot.read + 2 <= slot.reports.mask + 1:
+        return True
+    if p.shadow:
+        slot.read = produced
         return True
     # The bot's own word, in its own segment: believed only where it can be true (the sequencer detaches liars).
     read = mb_load_acquire(&slot.commands.readers[1].value)
@@ -62,7 +66,7 @@ cdef inline mb_report* _report(publisher* p, uint32_t session, const mb_record* 
     if slot.full:
         p.dropped += 1
         return NULL
-    if not _has_room(slot):
+    if not _has_room(p, slot):
         slot.full = 1
         p.dropped += 1
         mb_store_relaxed(&slot.reports.ring.detach.value, MB_SLOW_READER)
@@ -336,7 +340,10 @@ cdef void _attach(publisher* p, const mb_named_record* record) noexcept nogil:
     if record.slot >= p.slots or not p.slot_table[record.slot].open:
         return  # replayed: its memory is long gone
     slot = &p.slot_table[record.slot]
+    if p.shadow:
+        reports_anew(slot)
     slot.session = record.id
+    slot.attached_at = record.sequence
     slot.full = 0
     slot.filled = 0
     slot.read = slot.reports.position
@@ -633,6 +640,49 @@ cdef class Publisher(Agent):
             raise BadArgument(f"a session is attached: slot={slot}, session={place.session}")
         place.open = 0
         self._kept[3][slot] = None
+
+    # -- a standby's, see succession.pxd
+
+    @property
+    def shadow(self):
+        """Does it write for nobody?"""
+        return bool(self.state.shadow)
+
+    @shadow.setter
+    def shadow(self, bint value):
+        self.state.shadow = value
+
+    def adopt_session(self, uint32_t slot, Ring commands not None, Ring reports not None, uint64_t opened_after):
+        """Go on in a session's living rings, which were opened after log record `opened_after`.
+
+        Returns the number of the session that is attached, 0 if none is. Raises SegmentError if there are more reports
+        than we know of.
+        """
+        cdef report_slot* place = &self.state.slot_table[slot]
+        if not place.open or place.reports.mask != reports.ring.header.capacity - 1:
+            raise BadArgument(f"no session was followed here: slot={slot}")
+        if not adopt_reports(&self.state, place, commands.ring, reports.ring, opened_after):
+            raise SegmentError(f"more reports than the log gives: session={place.session}, reports={reports.produced}")
+        self._kept[3][slot] = (commands, reports)
+        return place.session
+
+    def adopt_depth(self, uint32_t market, buffer not None):
+        """Write a market's living depth table from now on; show_depths() ends it."""
+        cdef DepthTable table = self._kept[4][market]
+        adopt_depth(&table.writer, table_of(buffer, table.writer.table.capacity))
+        table.buffer = buffer
+
+    def adopt_market_data(self, Ring ring not None):
+        """Publish what the living market-data ring lacks there, and go on in it. Raises SegmentError if it has more."""
+        if not adopt_market_data(&self.state, ring.ring):
+            raise SegmentError(f"more market data than the log gives: produced={ring.produced}")
+        self._kept[2] = ring
+
+    def show_depths(self):
+        """Let readers see the depth tables that were adopted, and bots their reports."""
+        for table in self._kept[4].values():
+            show_depth(&(<DepthTable>table).writer)
+        _flush(&self.state)
 
     @property
     def position(self):

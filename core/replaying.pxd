@@ -1,6 +1,6 @@
 """Replaying: a journaled record becomes an entry of the log again, after it was checked that it would be the same."""
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 from matchbox.core.sequencer_state cimport sequencer
 from matchbox.shm.records cimport mb_record
 
@@ -10,6 +10,13 @@ cdef enum replay_difference:
     OTHER_STAMPS = 3
     CUT = 4                 # a record of a group without the others
     OTHER = 5               # and the code by which we would refuse
+
+# Publish the records of a log again, of which the first `limit` of `count` may be begun: as far as the log and the
+# matchers' events allow now. Returns how many were. It stops before a market is added that no memory was set aside for
+# (s.wanted), before a group that is not whole, and where we differ: then `wrong` is not 0, and of the record that is `at`
+# places after those that were done. Records that go together may end beyond `limit`, if `beyond`.
+cdef uint64_t replay_records(sequencer* s, const mb_record* records, uint64_t count, uint64_t limit, bint beyond,
+                             int* wrong, uint32_t* at) noexcept nogil
 
 # Settle exactly as far as the sequencer had when it decided this record. False: its events are not there yet.
 cdef bint settled_to(sequencer* s, const mb_record* record) noexcept nogil

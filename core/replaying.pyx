@@ -3,12 +3,16 @@
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 from matchbox.core.bits cimport mb_copy_record, mb_unlikely
-from matchbox.core.groups cimport conclude_group, conclude_release, decide_group, decide_release, may_lead
+from matchbox.core.debug cimport MB_DEBUG
+from matchbox.core.groups cimport conclude_group, conclude_release, decide_group, decide_release, group_of_log, may_lead
+from matchbox.core.invariants cimport sequencer_verify
 from matchbox.core.line cimport next_in_line
 from matchbox.core.order_life cimport release_records
 from matchbox.core.orders cimport live_order
 from matchbox.core.sequencer_state cimport PENDING, money_of, sequencer
-from matchbox.core.sequencing cimport GROUP_MAX, conclude, decide_record, engine_applies, publish_log, settle
+from matchbox.core.sequencing cimport (
+    GROUP_MAX, conclude, decide_record, engine_applies, log_room, publish_log, settle, wants_memory,
+)
 from matchbox.core.validation cimport has_limit
 from matchbox.shm.records cimport *
 from matchbox.shm.ring cimport mb_producer_slot
@@ -154,3 +158,47 @@ cdef int replay_group(sequencer* s, mb_record** given, uint32_t count, uint32_t*
             conclude_group(s, records, count)
     s.filled += count
     return wrong
+
+
+# ---- a log -----------------------------------------------------------------------------------------------
+
+cdef uint64_t replay_records(sequencer* s, const mb_record* records, uint64_t count, uint64_t limit, bint beyond,
+                             int* wrong, uint32_t* at) noexcept nogil:
+    cdef uint64_t done = 0
+    cdef mb_record* ahead[GROUP_MAX]
+    cdef uint32_t left, together
+    wrong[0] = at[0] = 0
+    s.wanted = 0
+    while done < limit:
+        at[0] = 0
+        left = <uint32_t>min(count - done, <uint64_t>GROUP_MAX)
+        for together in range(left):
+            ahead[together] = <mb_record*>&records[done + together]
+        if ahead[0].sequence != s.log.position + s.filled + 1:
+            wrong[0] = NOT_NEXT
+            break
+        # Settling needs no room, and the matchers may wait for it to make some.
+        if not settled_to(s, ahead[0]):
+            break
+        if wants_memory(s, ahead[0]):
+            s.wanted = ahead[0].market
+            break
+        together = 1
+        if mb_unlikely(may_lead(ahead[0])):
+            together = group_of_log(ahead, left)
+            if not beyond and together > limit - done:
+                break
+        # No more than they need: the exchange had that when it logged them, and others wait for these.
+        if log_room(s) < together:
+            break
+        if together == 1:
+            wrong[0] = replay_record(s, ahead[0])
+        else:
+            wrong[0] = replay_group(s, ahead, together, at)
+        if wrong[0]:
+            break
+        done += together
+        if MB_DEBUG:
+            sequencer_verify(s)
+    publish_log(s)
+    return done

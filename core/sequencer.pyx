@@ -28,12 +28,12 @@ import numpy as np
 
 from matchbox.core.agent cimport Agent
 from matchbox.core.bits cimport mb_clear_record, mb_copy_record, mb_prefetch, mb_unlikely
-from matchbox.core.debug cimport MB_DEBUG, mb_broken
+from matchbox.core.debug cimport MB_DEBUG
 from matchbox.core.decisions cimport decide_attach
-from matchbox.core.groups cimport group_of_commands, group_of_log, may_lead, sequence_group, sequence_release
+from matchbox.core.groups cimport group_of_commands, may_lead, sequence_group, sequence_release
 from matchbox.core.index cimport index_guess, index_prefetch
 from matchbox.core.invariants cimport (
-    CHAIN, CONSERVED, COUNTS, HELD, HOLD, PAIR, UNCHECKED, sequencer_broken,
+    CHAIN, CONSERVED, COUNTS, HELD, HOLD, PAIR, UNCHECKED, sequencer_broken, sequencer_verify,
 )
 from matchbox.core.ledger cimport (
     balance, ledger_account, ledger_create, ledger_destroy, ledger_find, ledger_prefetch,
@@ -41,7 +41,7 @@ from matchbox.core.ledger cimport (
 from matchbox.core.line cimport next_in_line
 from matchbox.core.orders cimport live_order, orders_allocate, orders_free
 from matchbox.core.replaying cimport (
-    CUT, NOT_ITS_TURN, NOT_NEXT, OTHER, OTHER_STAMPS, replay_group, replay_record, settled_to,
+    CUT, NOT_ITS_TURN, NOT_NEXT, OTHER, OTHER_STAMPS, replay_records,
 )
 from matchbox.core.sequencer_state cimport (
     MAX_COUNTDOWNS, MAX_SOURCES, PENDING, REPLAYING, RUNNING, SLOT_FREE, SLOT_LIVE, SLOT_OPEN, STOPPED, cancel_in_line,
@@ -49,7 +49,7 @@ from matchbox.core.sequencer_state cimport (
 )
 from matchbox.core.sequencer_view cimport view_hash, view_orders, view_sessions
 from matchbox.core.sequencing cimport (
-    GROUP_MAX, engine_record, log_room, publish_log, sequence_record, sequenced_now, settle, wants_memory,
+    GROUP_MAX, engine_record, log_room, publish_log, sequence_record, sequenced_now, settle,
 )
 from matchbox.core.arena cimport arena_map, arena_unmap
 from matchbox.core.timers cimport timers_create, timers_destroy
@@ -81,6 +81,16 @@ _BROKEN = {
     COUNTS: "live orders are miscounted, of a market or all (0)",
     UNCHECKED: "no memory to check with",
 }
+
+
+
+def difference(int wrong, record, uint64_t position):
+    """What is wrong with a record that was to be replayed, in words; `position`: of the log before it."""
+    if wrong == NOT_NEXT:
+        return f"records do not go on where the log ends: sequence={record['sequence']}, expected={position + 1}"
+    why = (f"journal: {describe(record['reject'])}, engine: {describe(wrong - OTHER)}" if wrong >= OTHER
+           else _DIFFERENCES[wrong])
+    return f"replay differs from the journal at sequence {record['sequence']}: {why}"
 
 
 # ---- rounds ----------------------------------------------------------------------------------------------
@@ -321,7 +331,7 @@ cdef int64_t _round(void* state) noexcept nogil:
         work += 1
         publish_log(s)
     if MB_DEBUG and work:
-        _verify(s)
+        sequencer_verify(s)
     return work
 
 
@@ -480,50 +490,15 @@ cdef class Sequencer(Agent):
             raise BadArgument("replay after start")
         cdef sequencer* s = &self.state
         cdef const uint8_t[::1] view = np.ascontiguousarray(records).view(np.uint8).reshape(-1)
-        cdef Py_ssize_t done = 0, count = len(records)
-        cdef mb_record* records_left[GROUP_MAX]
-        cdef uint32_t ahead, together, at = 0  # at: which of a group's records
+        cdef uint64_t done, count = len(records)
+        cdef uint32_t at = 0  # which of a group's records
         cdef int wrong = 0
-        s.wanted = 0
+        if count == 0:
+            return 0
         with nogil:
-            while done < count:
-                ahead = <uint32_t>min(count - done, <Py_ssize_t>GROUP_MAX)
-                for together in range(ahead):
-                    records_left[together] = <mb_record*>&view[(done + together) * sizeof(mb_record)]
-                if records_left[0].sequence != s.log.position + s.filled + 1:
-                    wrong = NOT_NEXT
-                    break
-                # Settling needs no room, and the matchers may wait for it to make some.
-                if not settled_to(s, records_left[0]):
-                    break
-                if wants_memory(s, records_left[0]):
-                    s.wanted = records_left[0].market
-                    break
-                together, at = 1, 0
-                if mb_unlikely(may_lead(records_left[0])):
-                    together = group_of_log(records_left, ahead)
-                # No more than they need: the exchange had that when it logged them, and others wait for these.
-                if log_room(s) < together:
-                    break
-                if together == 1:
-                    wrong = replay_record(s, records_left[0])
-                else:
-                    wrong = replay_group(s, records_left, together, &at)
-                if wrong:
-                    break
-                done += together
-                if MB_DEBUG:
-                    _verify(s)
-            publish_log(s)
-        if wrong == NOT_NEXT:
-            raise JournalError(f"records do not go on where the log ends: sequence={records[done]['sequence']}, "
-                               f"expected={s.log.position + 1}")
+            done = replay_records(s, <const mb_record*>&view[0], count, count, True, &wrong, &at)
         if wrong:
-            raise JournalError(
-                f"replay differs from the journal at sequence {records[done + at]['sequence']}: "
-                + (f"journal: {describe(records[done + at]['reject'])}, engine: {describe(wrong - OTHER)}"
-                   if wrong >= OTHER else _DIFFERENCES[wrong])
-            )
+            raise JournalError(difference(wrong, records[done + at], s.log.position))
         self.replayed = s.log.position
         return done
 
@@ -559,6 +534,46 @@ cdef class Sequencer(Agent):
         engine_record(&self.state, <mb_record*>record, sequenced_now(&self.state))
         publish_log(&self.state)
         return record.id
+
+    # -- taking over, see succession.pxd
+
+    def adopt_session(self, uint32_t slot, Ring commands not None, Ring reports not None, uint32_t session):
+        """Make a session's living rings known; `session`: which is attached there, 0 = none yet, or none any more."""
+        cdef session_slot* place
+        cdef uint64_t read, produced
+        self.open_session(slot, commands, reports)
+        if session == 0:
+            return
+        place = self._slot(slot)
+        place.session = session
+        # What the dead engine had taken and not logged was not taken.
+        place.noted = self.state.sessions[session].position
+        produced = mb_load_acquire(&reports.ring.producer.value)
+        read = mb_load_acquire(&commands.ring.readers[1].value)
+        # The bot's own word: one that cannot be true is found out by the first look at it.
+        place.reports_read = read if produced - read <= place.report_capacity else produced
+        place.state = SLOT_LIVE
+        mb_store_release(&commands.ring.readers[0].value, place.noted)
+        mb_wake(&commands.ring.producer_waiting.waiting)
+
+    def take_over(self, uint64_t epoch):
+        """Go on as the sequencer of an engine that is dead: all of its log is replayed and settled.
+
+        Sessions whose memory was not adopted are detached. Raises BadArgument while the log is full.
+        """
+        cdef sequencer* s = &self.state
+        cdef session_state* session
+        cdef uint32_t number
+        if log_room(s) < s.slots + 1:
+            raise BadArgument("the log is full")
+        self._write_mark(MB_TAKE_OVER, epoch)
+        for number in range(1, s.sessions_count + 1):
+            session = &s.sessions[number]
+            if session.attached and not (s.slot_table[session.slot].state == SLOT_LIVE
+                                         and s.slot_table[session.slot].session == number):
+                _detach_now(s, number, MB_DISCONNECTED)
+        publish_log(s)
+        s.stage = RUNNING
 
     def stop(self, uint64_t epoch):
         """Log STOP, the mark of a clean end, and take no more commands. Raises BadArgument while the log is full."""
@@ -680,11 +695,3 @@ cdef class Sequencer(Agent):
             raise AssertionError(f"held without a reason: account={b.account}, asset={b.asset}, held={b.held}")
         if broken:
             raise AssertionError(f"{_BROKEN[broken]}: {of}")
-
-
-cdef void _verify(sequencer* s) noexcept nogil:
-    """Debug builds, after whatever changed the state."""
-    cdef uint64_t of = 0
-    cdef int broken = sequencer_broken(s, &of)
-    if broken:
-        mb_broken("sequencer (core/invariants.pxd)", <uint32_t>broken, of, s.log.position + s.filled)

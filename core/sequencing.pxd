@@ -55,10 +55,17 @@ cdef uint64_t sequenced_now(sequencer* s) noexcept nogil
 
 
 cdef inline uint64_t log_room(sequencer* s) noexcept nogil:
-    """Records that fit the log, the ledger's ring (two events each at most) and the memory of unsettled records."""
+    """Records that fit the log, the ledger's ring (two events each at most) and the memory of unsettled records.
+
+    No more than half of the log is filled before it is published: what is less than that behind can be read by who
+    does not gate.
+    """
     cdef uint64_t room = mb_producer_free(&s.log, s.filled + GROUP_MAX)
     cdef uint64_t events = mb_producer_free(&s.events_out, s.events_filled + 2 * GROUP_MAX)
     cdef uint64_t unsettled = s.log.mask + 1 - (s.log.position - s.settled)
+    cdef uint64_t half = (s.log.mask + 1) // 2
+    if room > half:
+        room = half
     if (events - s.events_filled) // 2 < room - s.filled:
         room = (events - s.events_filled) // 2 + s.filled
     return (room if room < unsettled else unsettled) - s.filled

@@ -11,6 +11,7 @@
  *      512  version              seqlock of `top`: odd while it is written
  *      640  top                  the best MB_DEPTH_TOP levels of each side, after every change
  *     1408  reach                places of `levels` that were ever used, of either side
+ *     1536  rebuilt              odd while a successor of the publisher writes all of the table; even otherwise
  *     4096  levels               bids[capacity], then asks[capacity]; quantity 0 = unused place
  *
  * Two ways to read:
@@ -24,6 +25,8 @@
  *    the noted position up to it. What a change had done to the copy, in whole or in part, is overwritten by
  *    its redo: the result is the book right after that change. (A place beyond the `reach` that was read was
  *    first used by a change that is redone. What lies in the ring before the noted position is in the copy.)
+ *    A successor may keep levels in other places; so the copy counts only if `rebuilt` was even before it and is
+ *    the same after it.
  */
 #ifndef MATCHBOX_DEPTH_H
 #define MATCHBOX_DEPTH_H
@@ -77,7 +80,8 @@ typedef struct mb_depth {
     mb_position version;
     mb_depth_top top;
     mb_position reach;
-    uint8_t reserved_end[MB_DEPTH_LEVELS_OFFSET - 1536];
+    mb_position rebuilt;
+    uint8_t reserved_end[MB_DEPTH_LEVELS_OFFSET - 1664];
 } mb_depth;
 MB_STATIC_ASSERT(offsetof(mb_depth, definition) == 128, "layout");
 MB_STATIC_ASSERT(offsetof(mb_depth, base) == 256, "layout");
@@ -85,6 +89,7 @@ MB_STATIC_ASSERT(offsetof(mb_depth, started) == 384, "layout");
 MB_STATIC_ASSERT(offsetof(mb_depth, version) == 512, "layout");
 MB_STATIC_ASSERT(offsetof(mb_depth, top) == 640, "layout");
 MB_STATIC_ASSERT(offsetof(mb_depth, reach) == 1408, "layout");
+MB_STATIC_ASSERT(offsetof(mb_depth, rebuilt) == 1536, "layout");
 MB_STATIC_ASSERT(sizeof(mb_depth) == MB_DEPTH_LEVELS_OFFSET, "layout");
 
 static inline uint64_t mb_depth_bytes(uint64_t capacity) {

@@ -45,6 +45,7 @@ cdef extern from "depth.h" nogil:
         mb_position version
         mb_depth_top top
         mb_position reach
+        mb_position rebuilt
 
     uint64_t mb_depth_bytes(uint64_t capacity)
     mb_level* mb_depth_levels(mb_depth* depth, int side)

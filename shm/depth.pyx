@@ -25,11 +25,12 @@ Top.__doc__ = """The best levels of a market at one moment: `bids` and `asks` ar
 `update` numbers the market's changes, `sequence` is the log record that caused the last one.
 """
 Depth = namedtuple("Depth", "update bids asks")
+TOP_PATIENCE_S = 2.0  # how long a change of the top may take, a takeover in its middle included
 Depth.__doc__ = """All levels of a market after change `update`: arrays of LEVEL, best first."""
 
 cdef enum:
     LOOKS = 2000                # of market data before sleeping
-    TOP_TRIES = 1000000         # a writer that died within a change leaves `top` odd for ever
+    TOP_TRIES = 10000           # a change takes some ten nanoseconds
 
 
 def depth_bytes(uint64_t levels):
@@ -170,12 +171,18 @@ cdef class Book:
         cdef mb_depth_top top
         cdef Py_ssize_t filled = 0
         cdef int found
+        cdef uint64_t rebuilt = mb_load_acquire(&self._table.rebuilt.value)
+        if rebuilt & 1:
+            time.sleep(1e-4)
+            return None
         reach = min(reach, <uint64_t>self._table.capacity)
         bids, asks = np.empty((reach, 2), np.int64), np.empty((reach, 2), np.int64)
         _copy(bids, mb_depth_levels(<mb_depth*>self._table, MB_BUY), reach)
         _copy(asks, mb_depth_levels(<mb_depth*>self._table, MB_SELL), reach)
         mb_fence_acquire()  # the copy before the number
         started = mb_load_relaxed(&self._table.started.value)
+        if mb_load_relaxed(&self._table.rebuilt.value) != rebuilt:
+            return None
         _read_top(self._table, &top)
         while top.update < started:
             if time.monotonic() > deadline:
@@ -224,14 +231,23 @@ def _merge(copied, changes, bint descending):
 
 
 cdef int _read_top(const mb_depth* table, mb_depth_top* top) except -1:
+    """Copy the top. A writer that died within a change leaves it odd; its successor, if there is one, ends the change."""
     cdef uint64_t _tries
-    with nogil:
-        for _tries in range(<uint64_t>TOP_TRIES):
-            if mb_depth_read_top(table, top):
-                break
-            mb_pause()
-    if _tries + 1 >= TOP_TRIES:
-        raise EngineDown("the publisher died while it changed this market's top")
+    cdef bint done = False
+    deadline = None
+    while not done:
+        with nogil:
+            for _tries in range(<uint64_t>TOP_TRIES):
+                done = mb_depth_read_top(table, top)
+                if done:
+                    break
+                mb_pause()
+        if done:
+            break
+        deadline = deadline or time.monotonic() + TOP_PATIENCE_S
+        if time.monotonic() > deadline:
+            raise EngineDown("the publisher died while it changed this market's top")
+        time.sleep(1e-3)
     return 0
 
 

@@ -72,6 +72,7 @@ enum mb_kind {
     MB_STOP = 49,       /* the clean end of an epoch */
     MB_TICK = 50,       /* time: something is due at this timestamp */
     MB_RELEASE = 51,    /* the pending orders of a list, right after it, are orders now (mb_list_record) */
+    MB_TAKE_OVER = 52,  /* a standby goes on as the engine of this epoch; sessions stay as they are */
     MB_INVALID = 255    /* a command whose kind was unknown; always refused */
 };
 
@@ -324,7 +325,7 @@ typedef struct mb_market_record {
     uint8_t tick_scale;
 } mb_market_record;
 
-/* ADD_ASSET, ADD_ACCOUNT, REMOVE_MARKET, REMOVE_ASSET, ATTACH_SESSION, DETACH_SESSION, START, STOP, SUBSCRIBE:
+/* ADD_ASSET, ADD_ACCOUNT, REMOVE_MARKET, REMOVE_ASSET, ATTACH_SESSION, DETACH_SESSION, START, STOP, TAKE_OVER, SUBSCRIBE:
  * something with a number and a name. */
 typedef struct mb_named_record {
     uint64_t sequence;

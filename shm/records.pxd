@@ -48,6 +48,7 @@ cdef extern from "records.h" nogil:
         MB_STOP
         MB_TICK
         MB_RELEASE
+        MB_TAKE_OVER
         MB_INVALID
 
     enum mb_side:

@@ -293,6 +293,7 @@ class Kind(IntEnum):
     STOP = 49
     TICK = 50
     RELEASE = 51
+    TAKE_OVER = 52
     INVALID = 255
 
 

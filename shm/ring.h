@@ -31,6 +31,8 @@
 #define MB_RING_MAGIC UINT64_C(0x31474e49524d424d) /* "MBMRING1" in memory order */
 #define MB_RING_SLOTS_OFFSET 4096
 #define MB_RING_READERS 16
+/* Of the log ring: how far the standby has applied it. It is none of the gating readers. */
+#define MB_RING_REPLICATED 15
 
 enum mb_ring_shape { MB_RING_SESSION = 1, MB_RING_GATED = 2, MB_RING_LOSSY = 3 };
 enum mb_ring_state { MB_RING_OPEN = 1, MB_RING_CLOSED = 2 };
@@ -49,7 +51,8 @@ typedef struct mb_ring_header {
     char name[40];
     uint32_t state;             /* enum mb_ring_state; a reader that finds CLOSED gets no more records */
     uint32_t ready;             /* 1, stored last, with release */
-    uint8_t reserved[24];
+    uint64_t successor;         /* log: epoch of the engine that went on where this one ended; valid once CLOSED */
+    uint8_t reserved[16];
 } mb_ring_header;
 MB_STATIC_ASSERT(sizeof(mb_ring_header) == 128, "header is two cache lines");
 

@@ -8,6 +8,7 @@ cdef extern from "ring.h" nogil:
     enum:
         MB_RING_SLOTS_OFFSET
         MB_RING_READERS
+        MB_RING_REPLICATED
 
     enum mb_ring_shape:
         MB_RING_SESSION
@@ -32,6 +33,7 @@ cdef extern from "ring.h" nogil:
         char name[40]
         uint32_t state
         uint32_t ready
+        uint64_t successor
 
     ctypedef struct mb_position:
         uint64_t value

@@ -109,10 +109,16 @@ cdef class Ring:
         """Has the owner closed it?"""
         return mb_load_acquire32(&self.ring.header.state) == MB_RING_CLOSED
 
-    def close(self):
-        """Say that no more records will come (the owner only)."""
+    def close(self, uint64_t successor=0):
+        """Say that no more records will come (the owner only), or that they come in the ring of epoch `successor`."""
         _must_be_writable(self)
+        self.ring.header.successor = successor
         mb_store_release32(&self.ring.header.state, MB_RING_CLOSED)
+
+    @property
+    def successor(self):
+        """Of a ring that is closed: the epoch of the ring that goes on at its end, 0: none."""
+        return self.ring.header.successor if self.closed else 0
 
     @property
     def produced(self):
@@ -124,6 +130,18 @@ cdef class Ring:
         """Position of each gating reader."""
         cdef uint32_t i
         return [mb_load_acquire(&self.ring.readers[i].value) for i in range(_readers(self))]
+
+    @property
+    def replicated(self):
+        """Of the log: how far a standby has applied it."""
+        return mb_load_acquire(&self.ring.readers[MB_RING_REPLICATED].value)
+
+    def set_reader(self, uint32_t index, uint64_t position):
+        """Say for a gating reader that does not run how far it is."""
+        _must_be_writable(self)
+        if index >= _readers(self):
+            raise SegmentError(f"no such reader: index={index}, readers={_readers(self)}")
+        mb_store_release(&self.ring.readers[index].value, position)
 
     def peek(self, uint64_t first, uint64_t count, dtype):
         """Copies of `count` records from position `first`, as they are in memory now (no claim, no check)."""

@@ -388,7 +388,7 @@ def _named_fields(kind: int, record: Any, names: Names) -> Values:
         reason = _name(Reason, int(record["reason"])) if record["reason"] else None
         about = {"detached": int(record["id"]), **name, "reason": reason}
         return about | {"position": int(record["position"])}
-    if kind == Kind.START:
+    if kind in (Kind.START, Kind.TAKE_OVER):
         return {"epoch": int(record["epoch"])}
     return _account(record, names) if kind in SUBSCRIPTIONS else {}
 

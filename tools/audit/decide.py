@@ -578,9 +578,11 @@ def _end_withdrawal(a: "Auditor", r: Record, session: Session) -> Decision:
 
 # ---- operators
 
+_NEVER_SENT = (Kind.START, Kind.STOP, Kind.TICK, Kind.TAKE_OVER, Kind.INVALID)
+
 
 def _operator(a: "Auditor", r: Record, session: Session) -> Decision:
-    if r.kind not in tuple(Kind) or r.kind in (Kind.START, Kind.STOP, Kind.TICK, Kind.INVALID):
+    if r.kind not in tuple(Kind) or r.kind in _NEVER_SENT:
         return Decision(Reason.UNKNOWN_KIND)
     if not may(session, Capability.OPERATE):
         return Decision(Reason.NOT_PERMITTED)

@@ -558,7 +558,7 @@ class Auditor:
             decision = decide.decide(self, r, Session(0, b"", capabilities=7), None)
             self._expect(r, reject=decision.reject, **decision.stamps)
             self.definitions.attach(r)
-        elif r.kind != Kind.STOP:
+        elif r.kind not in (Kind.STOP, Kind.TAKE_OVER):
             self._differ(r, "the engine writes no such record")
 
     def _engine_cancel(self, r: Record, step: Step) -> None:

@@ -30,6 +30,7 @@ NAMED = (
     Kind.DETACH_SESSION,
     Kind.START,
     Kind.STOP,
+    Kind.TAKE_OVER,
 )
 MONEY = (
     Kind.DEPOSIT,

@@ -1,0 +1,54 @@
+"""The follower: what makes a second engine the standby of a living one.
+
+It polls on the thread of the standby's sequencer, before it, and replays what the living engine has put into its log:
+
+    source      the living engine's log ring. We read it without gating it; what we are done with we say in
+                readers[MB_RING_REPLICATED]
+    log         our own log ring, written by our sequencer as it replays
+
+Invariants:
+    - A record is begun only when the living matchers and the living publisher are past it (`gates` gating readers), so
+      whatever a record does to an engine, it does to the living one first. DRAINING, when that is dead, ends this.
+    - A record is used only if it cannot have been overwritten while it was copied: it is less than half a ring behind
+      what is published, and a sequencer never fills more than half a ring before it publishes (log_room). Else LAPPED:
+      it is in the journal, and whoever tends us replays it from there.
+    - Our log gives back what the journal has, as if our journaler were the living one: at a takeover our ring holds
+      every record that is not durable.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from matchbox.core.agent cimport Agent
+from matchbox.core.sequencer_state cimport sequencer
+from matchbox.shm.records cimport mb_record
+from matchbox.shm.ring cimport mb_ring
+
+cdef enum:
+    CHUNK = 256             # records of one poll
+
+cdef enum follower_stage:
+    WAITING = 0             # somebody else replays, from the journal
+    FOLLOWING = 1
+    DRAINING = 2
+    LAPPED = 3
+    WANTING = 4             # memory for the market that the next record adds
+    DIFFERING = 5           # we would not have decided so: this engine must not take over
+    DONE = 6                # we are what was followed
+
+ctypedef struct follower:
+    sequencer* own
+    mb_ring* log
+    mb_ring* source
+    const uint8_t* slots
+    uint64_t mask
+    uint32_t gates          # readers[0..gates] of the source must be past a record
+    uint32_t journaler      # which of the readers the journaler is, in both rings
+    uint32_t stage          # enum follower_stage, stored by our thread and by who tends us while we are between polls
+    int wrong
+    uint64_t replicated     # as last said
+    mb_record different
+    mb_record chunk[256 + 4]
+
+
+cdef class Follower(Agent):
+    cdef follower state
+    cdef object _kept

@@ -1,0 +1,23 @@
+from typing import Any
+
+from numpy.typing import NDArray
+
+from matchbox.core.agent import Agent
+from matchbox.core.sequencer import Sequencer
+from matchbox.shm.ring import Ring
+
+class Follower(Agent):
+    stage: str
+    def __init__(
+        self, own: Sequencer, log: Ring, source: Ring, *, gates: int, journaler: int
+    ) -> None: ...
+    @property
+    def position(self) -> int: ...
+    @property
+    def lag(self) -> int: ...
+    @property
+    def reachable(self) -> bool: ...
+    @property
+    def record(self) -> NDArray[Any]: ...
+    @property
+    def problem(self) -> str: ...
