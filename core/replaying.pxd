@@ -13,8 +13,8 @@ cdef enum replay_difference:
 
 # Publish the records of a log again, of which the first `limit` of `count` may be begun: as far as the log and the
 # matchers' events allow now. Returns how many were. It stops before a market is added that no memory was set aside for
-# (s.wanted), before a group that is not whole, and where we differ: then `wrong` is not 0, and of the record that is `at`
-# places after those that were done. Records that go together may end beyond `limit`, if `beyond`.
+# (s.wanted), before a group that is not whole, and where we differ: then `wrong` is not 0, and of the record that is
+# `at` places after those that were done. Records that go together may end beyond `limit`, if `beyond`.
 cdef uint64_t replay_records(sequencer* s, const mb_record* records, uint64_t count, uint64_t limit, bint beyond,
                              int* wrong, uint32_t* at) noexcept nogil
 

@@ -83,7 +83,6 @@ _BROKEN = {
 }
 
 
-
 def difference(int wrong, record, uint64_t position):
     """What is wrong with a record that was to be replayed, in words; `position`: of the log before it."""
     if wrong == NOT_NEXT:

@@ -1,6 +1,6 @@
 """Going on where a dead publisher stopped; see succession.pxd."""
 
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint64_t
 
 from matchbox.core.bits cimport mb_copy_record
 from matchbox.core.depth cimport depth_writer

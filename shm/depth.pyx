@@ -231,7 +231,7 @@ def _merge(copied, changes, bint descending):
 
 
 cdef int _read_top(const mb_depth* table, mb_depth_top* top) except -1:
-    """Copy the top. A writer that died within a change leaves it odd; its successor, if there is one, ends the change."""
+    """Copy the top. A writer that died within a change leaves it odd; its successor, if there is one, ends it."""
     cdef uint64_t _tries
     cdef bint done = False
     deadline = None
