@@ -78,7 +78,7 @@ cdef enum idle_strategy:
 ctypedef struct agent_row:      # as in shm/board.py
     char name[32]
     uint32_t process
-    uint32_t reserved_word
+    uint32_t serving            # between two rounds, for who called
     uint64_t rounds
     uint64_t work
     uint64_t position
@@ -236,6 +236,8 @@ cdef class Loop:
             mb_unannounce(self._words[i])
 
     cdef _serve(self):
+        # Whoever watches the rounds must know why there are none meanwhile.
+        self._rows[0].serving = 1
         with self._lock:
             calls, self._calls = self._calls, []
             self._asked = 0
@@ -245,6 +247,7 @@ cdef class Loop:
             except BaseException as error:
                 answer.append((False, error))
             done.set()
+        self._rows[0].serving = 0
 
     def call(self, function, timeout=10.0):
         """Run function() on the loop's thread between two rounds; returns what it returns, raises what it raises."""

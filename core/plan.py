@@ -12,11 +12,15 @@ Segments by part, and who reads what:
     depth-MARKET     one a market; the publisher writes
     board            bells, processes, agents
     operator-commands, operator-reports   the rings of the supervisor's own session
+
+What bots and the supervisor have mapped (market data, depth, the operator's rings) outlives an
+engine: a standby that takes over goes on in it. It belongs to the epoch in which the exchange was
+started (`world`); all else is of one engine, and named by its epoch.
 """
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from matchbox.core.agent import Agent
@@ -29,6 +33,7 @@ from matchbox.shm.board import BOARD_BYTES
 from matchbox.shm.depth import depth_bytes
 from matchbox.shm.records import special_orders
 from matchbox.shm.ring import Ring, ring_bytes
+from matchbox.shm.segment import SegmentName
 
 # The supervisor's own session. Its memory is made known after the replay: what is replayed is for
 # nobody's ears.
@@ -42,8 +47,8 @@ OPERATOR_REPORTS = 16384
 # it gives back.
 WAKES = {
     "sequencer": ("matcher", "publisher", "journaler"),
-    "matcher": ("sequencer", "publisher"),
-    "publisher": ("sequencer", "matcher"),
+    "matcher": ("sequencer", "publisher", "standby"),
+    "publisher": ("sequencer", "matcher", "standby"),
     "journaler": ("sequencer",),
 }
 
@@ -71,7 +76,8 @@ class PlanThread:
     """A thread that runs agents: its bell on the board, its process, and what it does when idle.
 
     `process` is the number of the process; the journaler has a thread of its own in whichever
-    process it is.
+    process it is. A thread of the agent "standby" stands for the follower of another engine: it has
+    a bell here, and runs elsewhere.
     """
 
     name: str
@@ -105,6 +111,7 @@ class Plan:
     # Open orders of all markets together, those that are added later included; at least what
     # `markets` need.
     order_capacity: int = 0
+    world: int = 0  # 0: `epoch`
 
     @property
     def max_orders(self) -> int:
@@ -139,6 +146,37 @@ class Plan:
             for thread in fields["threads"]
         )
         return cls(**fields)
+
+    def name(self, part: str) -> SegmentName:
+        """The name of a segment."""
+        epoch = (self.world or self.epoch) if outlives_engine(part) else self.epoch
+        return SegmentName(self.instance, epoch, part)
+
+    @property
+    def standby_thread(self) -> int | None:
+        """The number of the thread that stands for a standby, if one is to follow."""
+        threads = enumerate(self.threads)
+        return next((n for n, thread in threads if thread.agents == ("standby",)), None)
+
+    def successor(self, epoch: int) -> "Plan":
+        """The plan of an engine that takes the place of this one: all of it in one process (0).
+
+        It finds its markets in the log.
+        """
+        threads = tuple(
+            replace(thread, process=0)
+            if not {"journaler", "standby"} & set(thread.agents)
+            else replace(thread, process=1 if "journaler" in thread.agents else -1)
+            for thread in self.threads
+        )
+        return replace(
+            self,
+            epoch=epoch,
+            world=self.world or self.epoch,
+            markets=(),
+            threads=threads,
+            order_capacity=self.max_orders,
+        )
 
     def thread_of(self, agent: str) -> int:
         """The number of the thread (and bell) that runs an agent."""
@@ -177,15 +215,23 @@ class Plan:
 
         Depth tables and the board are laid out by who knows their contents.
         """
+        self.format_engine_rings(segments)
+        self.format_market_data(segments)
+        self._format(segments, "operator-commands", OPERATOR_COMMANDS, "session", 1)
+        self._format(segments, "operator-reports", OPERATOR_REPORTS, "session", 0)
+
+    def format_market_data(self, segments: Segments) -> None:
+        """Make the market-data ring."""
+        self._format(segments, "market-data", self.market_data_slots, "lossy", 0)
+
+    def format_engine_rings(self, segments: Segments) -> None:
+        """Make the rings of one engine: log and events."""
         self._format(
             segments, "log", self.log_slots, "gated", self.matchers + 1 + self.has_journaler
         )
         self._format(segments, "ledger", self.event_slots, "gated", 1)
         for k in range(self.matchers):
             self._format(segments, f"events-{k}", self.event_slots, "gated", 2)
-        self._format(segments, "market-data", self.market_data_slots, "lossy", 0)
-        self._format(segments, "operator-commands", OPERATOR_COMMANDS, "session", 1)
-        self._format(segments, "operator-reports", OPERATOR_REPORTS, "session", 0)
 
     def _format(
         self, segments: Segments, part: str, slots: int, shape: Shape, readers: int
@@ -264,6 +310,11 @@ class Plan:
                     market.number, market.max_orders, market.max_specials or None
                 )
         return matcher
+
+
+def outlives_engine(part: str) -> bool:
+    """Is it a segment that a successor goes on in?"""
+    return part.startswith(("depth-", "operator-")) or part == "market-data"
 
 
 def prepare(agent: Agent, market: PlanMarket, segments: Segments) -> Memory:

@@ -38,6 +38,10 @@ class Journaler:
         self._linger_ns = linger_ns
         self._committed_ns = 0
 
+    def follow(self, log_ring: Ring, reader_index: int) -> None:
+        """Go on in another engine's log ring, which may begin before the journal's end."""
+        self._reader = Reader(log_ring, reader_index)
+
     @property
     def durable(self) -> int:
         """Sequence of the last record of the journal: it and everything before are on the disk."""

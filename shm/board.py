@@ -49,7 +49,7 @@ _AGENT = np.dtype(
     [
         ("name", "S32"),
         ("process", "<u4"),
-        ("reserved_word", "<u4"),
+        ("serving", "<u4"),
         ("rounds", "<u8"),
         ("work", "<u8"),
         ("position", "<u8"),

@@ -59,10 +59,18 @@ class Channel:
 
         Raises: MatchboxError as the host says; EngineDown if it died.
         """
+        answer, got = self.ask_for_fds(do, fds=fds, timeout=timeout, **fields)
+        close_all(got)
+        return answer
+
+    def ask_for_fds(
+        self, do: str, *, fds: Iterable[int] = (), timeout: float | None = 60.0, **fields: Any
+    ) -> tuple[dict[str, Any], list[int]]:
+        """ask() for descriptors, too, which are the caller's to close."""
         self.socket.settimeout(timeout)
         try:
             self.send({"do": do, **fields}, fds)
-            answer, _ = self.receive()
+            answer, got = self.receive()
         except TimeoutError:
             raise EngineDown(
                 f"a process of the exchange did not answer: {do}, {timeout} s"
@@ -72,8 +80,9 @@ class Channel:
         if answer is None:
             raise EngineDown(f"a process of the exchange has died: {do}")
         if not answer.pop("ok"):
+            close_all(got)
             raise MatchboxError(answer["error"])
-        return answer
+        return answer, got
 
     def close(self) -> None:
         self.socket.close()

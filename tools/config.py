@@ -131,6 +131,14 @@ class JournalSettings:
 
 
 @dataclass(frozen=True)
+class StandbySettings:
+    """Of the second engine; hang_ms: silence of the first one that makes it take over, 0: none."""
+
+    enabled: bool
+    hang_ms: int
+
+
+@dataclass(frozen=True)
 class Process:
     """Agents that share a process; `core` is None where the kernel chooses."""
 
@@ -160,6 +168,7 @@ class Config:
     limits: Limits
     rings: Rings
     journal: JournalSettings
+    standby: StandbySettings
     processes: tuple[Process, ...]
 
     def definitions(self) -> NDArray[Any]:
@@ -437,6 +446,7 @@ class _Loader:
             limits=limits,
             rings=Rings(**self.plain("rings")),
             journal=self.journal(),
+            standby=StandbySettings(**self.plain("standby")),
             processes=processes,
         )
 

@@ -14,10 +14,9 @@ import mmap
 import os
 import socket
 import sys
-import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,126 +25,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matchbox.core.agent import Agent
-from matchbox.core.loop import Bell, Loop
+from matchbox.core.loop import Loop
 from matchbox.core.matcher import MatcherAgent
 from matchbox.core.plan import (
     OPERATOR_SLOT,
     Plan,
     PlanMarket,
-    PlanThread,
     place,
     prepare,
     take,
 )
 from matchbox.core.publisher import Publisher
 from matchbox.core.sequencer import OPEN_ORDER, Sequencer
-from matchbox.persistence.journal import Reader, Writer
-from matchbox.persistence.journaler import Journaler
+from matchbox.persistence.journal import Reader
 from matchbox.shm import segment
 from matchbox.shm.board import Board
-from matchbox.shm.errors import BadArgument, JournalError, MatchboxError
+from matchbox.shm.errors import BadArgument, MatchboxError
 from matchbox.shm.records import LOG_RECORD
 from matchbox.shm.ring import Ring
-from matchbox.shm.segment import SegmentName
 from matchbox.tools.channel import Channel, close_all
+from matchbox.tools.threads import EngineThread, JournalThread
 
 # How long a replay may go on without one record published.
 _REPLAY_PATIENCE_S = 30.0
 _CALL_TIMEOUT_S = 60.0
 
 
-class EngineThread:
-    """A thread of engine agents."""
+@dataclass
+class Memory:
+    """Of a session: commands and reports; the log when it was made known; what goes with it."""
 
-    def __init__(
-        self, plan: Plan, number: int, board: Board, segments: Callable[[str], Any]
-    ) -> None:
-        thread = plan.threads[number]
-        self.core = thread.core
-        self.agents: dict[str, Agent] = {name: plan.build(name, segments) for name in thread.agents}
-        self.loop = Loop(
-            list(self.agents.values()),
-            board,
-            number,
-            [row_of(board, name) for name in thread.agents],
-            peers=plan.peers(number),
-            idle=thread.idle,
-        )
-        self._thread = threading.Thread(target=guard, args=(self._run,), name=thread.name)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def _run(self) -> None:
-        pin(self.core)
-        self.loop.run()
-
-    def stop(self) -> None:
-        self.loop.stop()
-        self._thread.join()
-
-
-class JournalThread:
-    """The journaler's thread: steps while there is something to do, else sleeps on its bell."""
-
-    def __init__(self, plan: Plan, number: int, board: Board, log: Ring, settings: dict[str, Any]):
-        thread: PlanThread = plan.threads[number]
-        self.core = thread.core
-        self.writer = Writer(
-            settings["directory"],
-            epoch=plan.epoch,
-            batch_records=settings["batch_records"],
-            file_bytes=settings["file_bytes"],
-        )
-        self.journaler = Journaler(
-            self.writer, log, plan.journaler_reader, linger_ns=settings["linger_ns"]
-        )
-        self._bell = Bell(board, number)
-        self._peers = [Bell(board, peer) for peer in plan.peers(number)]
-        self._row = board.agents[row_of(board, "journaler")]
-        self._stopping = False
-        self._thread = threading.Thread(target=guard, args=(self._run,), name=thread.name)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def _run(self) -> None:
-        pin(self.core)
-        while not self._stopping:
-            done = self.journaler.step()
-            self._row["rounds"] += 1
-            if done:
-                self._row["work"] += done
-                self._row["position"] = self.journaler.durable
-                for peer in self._peers:
-                    peer.ring()
-                continue
-            self._bell.announce()
-            if self.journaler.ready or self._stopping:
-                self._bell.unannounce()
-            else:
-                self._row["parks"] += 1
-                self._bell.sleep(1.0)
-
-    def stop(self) -> None:
-        self._stopping = True
-        self._bell.ring()
-        self._thread.join()
-        self.writer.close()
+    fds: list[int]
+    after: int
+    about: dict[str, Any]
 
 
 class Host:
     """All of one process."""
 
     def __init__(self, plan: Plan, process: int, settings: dict[str, Any]) -> None:
-        self._plan = plan
-        self._open: dict[str, mmap.mmap] = {}
-        self._sessions: dict[int, tuple[Ring, Ring]] = {}
-        self._journal: Iterator[Any] | None = None
-        self._unplayed: NDArray[Any] = np.empty(0, LOG_RECORD)
+        self._prepare(plan)
         board = Board.attach(self._segment("board"))
-        self.engines: list[EngineThread] = []
-        self.journals: list[JournalThread] = []
         for number, thread in enumerate(plan.threads):
             if thread.process != process:
                 continue
@@ -156,11 +76,19 @@ class Host:
             else:
                 self.engines.append(EngineThread(plan, number, board, self._segment))
 
+    def _prepare(self, plan: Plan) -> None:
+        self._plan = plan
+        self._open: dict[str, mmap.mmap] = {}
+        self._memories: dict[int, Memory] = {}  # by slot
+        self._journal: Iterator[Any] | None = None
+        self._unplayed: NDArray[Any] = np.empty(0, LOG_RECORD)
+        self.engines: list[EngineThread] = []
+        self.journals: list[JournalThread] = []
+
     def _segment(self, part: str) -> mmap.mmap:
         """The memory of a part, mapped once."""
         if part not in self._open:
-            name = SegmentName(self._plan.instance, self._plan.epoch, part)
-            self._open[part] = segment.attach(name)
+            self._open[part] = segment.attach(self._plan.name(part))
         return self._open[part]
 
     def start(self) -> None:
@@ -174,9 +102,11 @@ class Host:
         """Do what is asked. Raises MatchboxError where that cannot be done."""
         do = request.pop("do")
         if do == "open_session":
-            return self.open_session(int(request["slot"]), fds)
+            return self.open_session(int(request["slot"]), fds, request.get("about", {}))
         actions: dict[str, Callable[..., dict[str, Any]]] = {
             "close_session": self.close_session,
+            "memories": self.memories,
+            "memory": self.memory,
             "place_market": self.place_market,
             "take_market": self.take_market,
             "positions": self.positions,
@@ -192,18 +122,35 @@ class Host:
             raise BadArgument(f"a host does not know how to: {do}")
         return actions[do](**request)
 
-    def open_session(self, slot: int, fds: list[int]) -> dict[str, Any]:
-        """Map a session's memory (commands, reports); make it known to the agents that use it."""
+    def open_session(self, slot: int, fds: list[int], about: dict[str, Any]) -> dict[str, Any]:
+        """Map a session's memory (commands, reports); make it known to the agents that use it.
+
+        The answer says how far the log was: the session's attachment comes after that. `about` is
+        kept for whoever asks for the memory again.
+        """
         commands, reports = (Ring.attach(segment.map_fd(fd)) for fd in fds)
+        after = 0
         for loop, agent in self._session_agents():
             loop.call(partial(agent.open_session, slot, commands, reports), _CALL_TIMEOUT_S)
-        return {}
+            after = max(after, agent.position)
+        self._memories[slot] = Memory([os.dup(fd) for fd in fds], after, about)
+        return {"after": after}
 
     def close_session(self, slot: int) -> dict[str, Any]:
         """Forget it. An error while a session is attached to the slot."""
         for loop, agent in self._session_agents():
             loop.call(partial(agent.close_session, slot), _CALL_TIMEOUT_S)
+        close_all(self._memories.pop(slot).fds)
         return {}
+
+    def memories(self) -> dict[str, Any]:
+        """The slots whose memory is open, and what is known of each."""
+        found = {s: {"after": m.after, "about": m.about} for s, m in self._memories.items()}
+        return {"memories": found}
+
+    def memory(self, slot: int) -> dict[str, Any]:
+        """The descriptors of a slot's memory."""
+        return {"fds": self._memories[slot].fds}
 
     def place_market(self, market: dict[str, Any]) -> dict[str, Any]:
         """Map what our agents need for one more market, here, where no agent waits for it; then
@@ -361,7 +308,7 @@ class Host:
             for name, agent in engine.agents.items():
                 found[name] = engine.loop.call(partial(look, agent), _CALL_TIMEOUT_S)
         for journal in self.journals:
-            found["journaler"] = {"position": journal.journaler.durable}
+            found["journaler"] = {"position": journal.journaler.durable, "epoch": journal.epoch}
         return {"agents": found}
 
     def stop(self) -> None:
@@ -396,45 +343,8 @@ def look(agent: Agent) -> dict[str, Any]:
     return {"position": agent.position, "counters": agent.counters}
 
 
-def guard(run: Callable[[], None]) -> None:
-    """Run a thread's work; whatever it raises ends the process."""
-    try:
-        run()
-    except JournalError as error:
-        # The disk is full, or has failed: there is no place in the code to show for it.
-        print(f"The journal cannot go on: {error}", file=sys.stderr)
-        sys.stderr.flush()
-        os._exit(70)
-    except BaseException:
-        traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(70)
-
-
-def pin(core: int | None) -> None:
-    """Keep the calling thread on one core."""
-    if core is not None:
-        os.sched_setaffinity(0, {core})
-
-
-def row_of(board: Board, agent: str) -> int:
-    """The board's row of an agent."""
-    return int(np.flatnonzero(board.live_agents()["name"] == agent.encode())[0])
-
-
-def main() -> None:
-    """Serve the supervisor on the socket whose descriptor is the first argument."""
-    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
-    first, _ = channel.receive()
-    assert first is not None
-    host: Host | None = None
-    try:
-        host = Host(Plan.from_json(first["plan"]), first["process"], first["journal"])
-        host.start()
-        channel.send({"ok": True, "pid": os.getpid()})
-    except Exception as error:
-        channel.send({"ok": False, "error": f"{type(error).__name__}: {error}"})
-        os._exit(1)
+def serve(channel: Channel, host: "Host") -> None:
+    """Answer what is asked until told to exit, or until nobody can ask any more."""
     while True:
         request, fds = channel.receive()
         if request is None or request["do"] == "exit":
@@ -444,10 +354,32 @@ def main() -> None:
         except Exception as error:
             answer = {"ok": False, "error": f"{type(error).__name__}: {error}"}
         close_all(fds)
-        channel.send(answer)
+        channel.send(answer, answer.pop("fds", ()))
     host.stop()
     if request is not None:
         channel.send({"ok": True})
+
+
+def main() -> None:
+    """Serve the supervisor on the socket whose descriptor is the first argument."""
+    from matchbox.tools.standby import Standby
+
+    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
+    first, _ = channel.receive()
+    assert first is not None
+    try:
+        plan = Plan.from_json(first["plan"])
+        host: Host
+        if "follow" in first:
+            host = Standby(plan, first["journal"], **first["follow"])
+        else:
+            host = Host(plan, first["process"], first["journal"])
+        host.start()
+        channel.send({"ok": True, "pid": os.getpid()})
+    except Exception as error:
+        channel.send({"ok": False, "error": f"{type(error).__name__}: {error}"})
+        os._exit(1)
+    serve(channel, host)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ A number stays with its matcher for the whole run: that goes on counting its tra
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -28,7 +28,6 @@ from matchbox.shm.depth import Book, depth_bytes, format_depth
 from matchbox.shm.errors import EngineDown, MatchboxError
 from matchbox.shm.reasons import Reason
 from matchbox.shm.records import LOG_RECORD, Kind
-from matchbox.shm.segment import SegmentName
 from matchbox.tools.catalog import (
     ADDITIONS,
     DEFINITIONS,
@@ -71,6 +70,12 @@ class Listing:
         for market in self.plan.markets:
             self.placed[market.number] = market
             self._matchers[market.number] = market.matcher
+
+    def go_on(self, plan: Plan, hosts: Sequence[Process], markets: list[PlanMarket]) -> None:
+        """Another engine has taken over, which has memory for these markets."""
+        self.plan, self.hosts = plan, list(hosts)
+        self.placed = {market.number: market for market in markets}
+        self._matchers = {market.number: market.matcher for market in markets}
 
     # ---- records
 
@@ -179,8 +184,7 @@ class Listing:
             {part: size},
             private=_ORDER_BYTES * market.max_orders + _SPECIAL_BYTES * market.max_specials,
         )
-        name = SegmentName(self.plan.instance, self.plan.epoch, part)
-        self.segments[part] = segment.create(name, size)
+        self.segments[part] = segment.create(self.plan.name(part), size)
         try:
             self._format(listed)
             # The sequencer last: from then on the record would be taken.
@@ -270,7 +274,7 @@ class Listing:
         # The sequencer first, so that it takes nothing that others have no memory for.
         for host in reversed(self._engines()):
             host.channel.ask("take_market", number=number)
-        segment.unlink(SegmentName(self.plan.instance, self.plan.epoch, part))
+        segment.unlink(self.plan.name(part))
         self.segments.pop(part, None)
         self.placed.pop(number, None)
 

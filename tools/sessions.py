@@ -39,7 +39,6 @@ from matchbox.shm.records import (
     Kind,
 )
 from matchbox.shm.ring import Ring, ring_bytes
-from matchbox.shm.segment import SegmentName
 from matchbox.shm.session import Session
 from matchbox.tools.channel import Channel, close_all
 from matchbox.tools.config import Config
@@ -132,10 +131,11 @@ class Doorkeeper:
     listing: "Listing"  # what there is to trade
     operator: Operator
     hosts: list[Channel]  # those with a sequencer or a publisher
-    engine_pids: list[int]  # theirs
+    life: int  # a descriptor that hangs up at the exchange's end
     selector: selectors.BaseSelector
     sessions: dict[int, Attached] = field(default_factory=dict)  # by slot
     plan: Plan = field(init=False)
+    standby: Channel | None = None
     _listener: socket.socket | None = None
     _lines: dict[socket.socket, Line] = field(default_factory=dict)
     _lost_slots: set[int] = field(default_factory=set)
@@ -144,6 +144,10 @@ class Doorkeeper:
 
     def __post_init__(self) -> None:
         self.plan = self.listing.plan
+
+    def go_on(self, plan: Plan, engine: Channel) -> None:
+        """Another engine has taken over; sessions stay as they are."""
+        self.plan, self.hosts, self.standby = plan, [engine], None
 
     def listen(self, path: Path) -> None:
         """Open the control socket. Any user may connect: who it is decides what is allowed."""
@@ -317,16 +321,15 @@ class Doorkeeper:
         try:
             # All that can fail for want of descriptors comes before the engine hears of it.
             self._open_for_bot(reports, fds)
-            for host in self.hosts:
-                host.ask("open_session", slot=slot, fds=[commands, reports])
+            about = {"name": name, "pid": pid, "account": account}
+            self._open_slot(slot, [commands, reports], about)
             try:
                 record = _attachment(name, slot, account, capabilities)
                 record["user"] = _user_number(uid)
                 record["cancel_on_detach"] = bool(flags & RequestFlag.CANCEL_ON_DETACH)
                 answer = self.operator.one(record)
             except Refused as refusal:
-                for host in self.hosts:
-                    host.ask("close_session", slot=slot)
+                self._close_slot(slot)
                 raise Refused(refusal.reason, f"name={name}, account={account}") from None
             except BaseException:
                 # Nobody knows whether the engine has taken it.
@@ -350,11 +353,29 @@ class Doorkeeper:
             close_all(fd for fd in (reports, pidfd, *fds) if fd >= 0)
 
     def _open_for_bot(self, reports: int, fds: list[int]) -> None:
-        """Add to a bot's descriptors: its reports, market data (both read-only), the engine."""
+        """Add to a bot's descriptors: its reports, market data (both read-only), what tells the
+        end.
+        """
         fds.append(segment.read_only(reports))
-        fds.append(segment.open_fd(self._part("market-data"), writable=False))
-        for engine in self.engine_pids:
-            fds.append(os.pidfd_open(engine))
+        fds.append(segment.open_fd(self.plan.name("market-data"), writable=False))
+        fds.append(fcntl.fcntl(self.life, fcntl.F_DUPFD_CLOEXEC, 0))
+
+    def _open_slot(self, slot: int, fds: list[int], about: dict[str, Any]) -> None:
+        """Make a session's memory known to the engine and to its standby."""
+        after = 0
+        for host in self.hosts:
+            answer = host.ask("open_session", slot=slot, fds=fds, about=about)
+            after = max(after, int(answer["after"]))
+        if self.standby is not None:
+            with contextlib.suppress(EngineDown):  # then there will be another one
+                self.standby.ask("open_session", slot=slot, fds=fds, after=after, about=about)
+
+    def _close_slot(self, slot: int) -> None:
+        for host in self.hosts:
+            host.ask("close_session", slot=slot)
+        if self.standby is not None:
+            with contextlib.suppress(EngineDown):
+                self.standby.ask("close_session", slot=slot)
 
     def _memory(self, name: str) -> tuple[int, int, Ring]:
         """Descriptors of a session's two rings, and the report ring as we see it."""
@@ -424,7 +445,7 @@ class Doorkeeper:
         markets = self._markets()
         for market in markets:
             if market.number == number or (not number and market.symbol == symbol):
-                fd = segment.open_fd(self._part(f"depth-{market.number}"), writable=False)
+                fd = segment.open_fd(self.plan.name(f"depth-{market.number}"), writable=False)
                 return reply(), [fd], b""
         symbols = ", ".join(market.symbol for market in markets[:20])
         raise Refused(
@@ -508,9 +529,6 @@ class Doorkeeper:
         )
         return reply(account=number, sequence=int(answer["sequence"])), [], b""
 
-    def _part(self, part: str) -> SegmentName:
-        return SegmentName(self.plan.instance, self.plan.epoch, part)
-
     # -- ending
 
     def _close(self, request: Any, pid: int) -> tuple[bytes, list[int], bytes]:
@@ -553,8 +571,7 @@ class Doorkeeper:
             if session.pidfd < 0:
                 self._detach(session, Reason.DISCONNECTED)
         for session in [s for s in self.sessions.values() if s.reports.closed]:
-            for host in self.hosts:
-                host.ask("close_session", slot=session.slot)
+            self._close_slot(session.slot)
             self._forget_process(session)
             del self.sessions[session.slot]
 

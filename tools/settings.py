@@ -273,6 +273,10 @@ SECTIONS: dict[str, dict[str, Key]] = {
             "4GiB",
         ),
     },
+    "standby": {
+        "enabled": Key(Truth("boolean", "true, false"), True),
+        "hang_ms": Key(_whole(0, 60_000), 250),
+    },
     "process": {
         "name": Key(_text("1 to 31 of a-z, 0-9 and -", r"[a-z0-9-]{1,31}")),
         "agents": Key(Many("list of strings", _AGENT.allowed, _AGENT, 1)),

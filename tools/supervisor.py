@@ -6,8 +6,10 @@
              serve
     stop     take no more commands; let publisher and journaler finish; end the processes; remove
              the segments
-    failure  of a process: stop the others, save the log ring into the journal, say what happened,
-             exit status 1
+    death    of the engine: its standby takes over (standby.py), and gets a standby of its own; of
+             the journal's process or the standby: another one is started
+    failure  that nothing survives: stop all processes, save the log ring into the journal, say what
+             happened, exit status 1
 
 The files in the data folder are those of folder.py.
 """
@@ -19,8 +21,6 @@ import secrets
 import selectors
 import signal
 import socket
-import subprocess
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from matchbox.core.plan import OPERATOR_SLOT, Plan, PlanMarket, PlanThread
+from matchbox.core.plan import OPERATOR_SLOT, Plan, PlanMarket, PlanThread, outlives_engine
 from matchbox.persistence.batch import Batch
 from matchbox.persistence.journal import Reader, Writer
 from matchbox.persistence.journaler import drain_log_ring
@@ -52,15 +52,18 @@ from matchbox.shm.segment import SegmentName
 from matchbox.shm.session import Session
 from matchbox.tools import folder, leftovers
 from matchbox.tools.catalog import Catalog, identity, placements, title
-from matchbox.tools.channel import Channel, close_all
+from matchbox.tools.channel import close_all
 from matchbox.tools.config import Config
 from matchbox.tools.folder import read_status
 from matchbox.tools.listing import Listing
+from matchbox.tools.process import STANDBY, Host
 from matchbox.tools.sessions import Doorkeeper, Operator
 from matchbox.tools.signals import StopSignals
 
 _STOP_PATIENCE_S = 60.0
 _EXIT_PATIENCE_S = 10.0
+# A standby that dies more often than this, in so many seconds, will die again.
+_MOST_DEATHS, _DEATHS_WITHIN_S = 4, 60.0
 # Room for markets that are added while it runs, unless limits.max_orders says how much.
 _SPARE_ORDERS = 65536
 
@@ -69,49 +72,6 @@ Say = Callable[[str], None]
 
 class AlreadyRunning(MatchboxError):
     """The data folder, or the instance's name, is in use."""
-
-
-class Host:
-    """A host process and the line to it."""
-
-    def __init__(self, number: int, name: str, plan: Plan, settings: dict[str, Any]) -> None:
-        self.name = name
-        self.agents = [a for t in plan.threads if t.process == number for a in t.agents]
-        self.channel, theirs = Channel.pair()
-        with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "matchbox.tools.host", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                # Ctrl-C in a terminal is for the supervisor, which then stops the hosts in order.
-                start_new_session=True,
-            )
-        self.pidfd = os.pidfd_open(self.process.pid)
-        self.channel.send({"plan": plan.to_json(), "process": number, "journal": settings})
-
-    def wait_ready(self) -> None:
-        """Raises EngineDown if it died, MatchboxError if it could not start."""
-        answer, _ = self.channel.receive()
-        if answer is None:
-            raise EngineDown(f"process {self.name} ended at its start")
-        if not answer["ok"]:
-            raise MatchboxError(f"process {self.name} cannot start: {answer['error']}")
-
-    def end(self, *, kill: bool = False) -> int:
-        """End it and wait; returns its exit status."""
-        if kill:
-            self.process.kill()
-        else:
-            with contextlib.suppress(MatchboxError):
-                self.channel.ask("exit", timeout=_EXIT_PATIENCE_S)
-        self.channel.close()
-        try:
-            status = self.process.wait(_EXIT_PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            status = self.process.wait()
-        os.close(self.pidfd)
-        return status
 
 
 class Supervisor:
@@ -130,6 +90,13 @@ class Supervisor:
         self._segments: dict[str, Any] = {}
         self._doors: Doorkeeper | None = None
         self._operator: Operator | None = None
+        self._standby: Host | None = None
+        self._standby_ready = False
+        self._standby_deaths: list[float] = []
+        self._epochs = 0  # the highest that was given
+        # Open for writing in every process that can be the engine: bots see the exchange's end by
+        # the end of all of them.
+        self._life, self._life_held = os.pipe2(os.O_CLOEXEC)
 
     # -- starting
 
@@ -145,6 +112,7 @@ class Supervisor:
             self._learn_journal()
             missing = self.catalog.missing(self.config, self.say)
             self.catalog.learn(missing)
+            self._epochs = epoch
             self.plan = make_plan(self.config, epoch, self.catalog)
             self.listing = Listing(self.plan, self.catalog, self._segments, self.say)
             self._make_segments()
@@ -291,7 +259,7 @@ class Supervisor:
         plan = self.plan
         segment.check_room(plan.segments())
         for part, size in plan.segments().items():
-            name = SegmentName(plan.instance, plan.epoch, part)
+            name = plan.name(part)
             # Known before it is there: an interrupted start removes it, too.
             self._segments[part] = None
             self._segments[part] = segment.create(name, size)
@@ -314,7 +282,7 @@ class Supervisor:
         assert self.plan is not None
         settings = self._journal_settings()
         for number, process in enumerate(self.config.processes):
-            self.hosts.append(Host(number, process.name, self.plan, settings))
+            self.hosts.append(Host(number, process.name, self.plan, settings, life=self._life_held))
         for host in self.hosts:
             host.wait_ready()
         self.listing.hosts = list(self.hosts)
@@ -340,9 +308,7 @@ class Supervisor:
         assert self.plan is not None
         serving = [h for h in self.hosts if {"sequencer", "publisher"} & set(h.agents)]
         fds = [
-            segment.open_fd(
-                SegmentName(self.plan.instance, self.plan.epoch, f"operator-{part}"), writable=True
-            )
+            segment.open_fd(self.plan.name(f"operator-{part}"), writable=True)
             for part in ("commands", "reports")
         ]
         for host in serving:
@@ -356,7 +322,10 @@ class Supervisor:
             number=number,
             name="operator",
             account=0,
-            pidfds=tuple(self._host_of(a).pidfd for a in ("sequencer", "publisher")),
+            # What it asks of an engine that dies is answered by the standby.
+            pidfds=()
+            if self.config.standby.enabled
+            else tuple(self._host_of(a).pidfd for a in ("sequencer", "publisher")),
         )
         self._operator = self.listing.operator = Operator(session)
         for record in definitions[definitions["kind"] == Kind.ADD_MARKET].view(MARKET_RECORD):
@@ -376,7 +345,7 @@ class Supervisor:
             self.listing,
             self._operator,
             [h.channel for h in serving],
-            [h.process.pid for h in serving],
+            self._life,
             self._selector,
         )
         self._doors.listen(self.data / "control.sock")
@@ -384,6 +353,7 @@ class Supervisor:
         self._signals.defer()
         self.board.state = "running"
         self._write_status("running")
+        self._start_standby()
 
     # -- running
 
@@ -403,35 +373,230 @@ class Supervisor:
         return 1
 
     def _serve(self) -> None:
-        """Serve until asked to stop or a process dies. Raises EngineDown, Detached."""
-        failed: list[Host] = []
+        """Serve until asked to stop or something dies that is not survived. Raises EngineDown,
+        Detached.
+        """
         for host in self.hosts:
-            self._selector.register(
-                host.pidfd, selectors.EVENT_READ, lambda host=host: failed.append(host)
-            )
+            self._watch(host)
         self._selector.register(self._signals, selectors.EVENT_READ, self._signals.drain)
-        while not failed and not self._signals.asked:
+        while not self._signals.asked and self._survive():
             # Slots of sessions that the engine detached are freed now and then.
             for key, _ in self._selector.select(timeout=5.0):
                 # What one of them does can end another: a session is over when its line is
                 # hung up or its process ends, and both can be in the same answer.
                 if self._selector.get_map().get(key.fd) is key:
                     self._do(key.data)
-            if self._doors is not None and not failed:
+            if self._doors is not None and not any(host.dead for host in self.hosts):
                 self._do(self._doors.sweep)
 
+    def _watch(self, host: Host) -> None:
+        """Wake up when it ends."""
+        self._selector.register(host.pidfd, selectors.EVENT_READ, lambda: None)
+
+    def _unwatch(self, host: Host) -> None:
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(host.pidfd)
+        host.end(kill=True)
+
+    def _survive(self) -> bool:
+        """Put others in the place of processes that have died. Can the exchange go on?"""
+        dead = [host for host in self.hosts if host.dead]
+        if any(host.runs_engine() for host in dead) and not self._be_taken_over():
+            return False
+        for host in [h for h in dead if not h.runs_engine()]:
+            # One that ended by itself has said why: its disk has failed.
+            if host.process.returncode >= 0:
+                return False
+            self.say(f"Process {host.name} (journaler) ended: {host.how}. Another one is started.")
+            self._replace_journal(host)
+        if self._standby is not None and self._standby.dead:
+            self._bury_standby()
+        return True
+
     def _do(self, work: Callable[[], None]) -> None:
-        """Do what was asked for from outside, which may fail. Raises EngineDown, Detached."""
+        """Do what was asked for from outside, which may fail. Raises EngineDown, Detached, if no
+        process has died that could be the reason.
+        """
         try:
             work()
         except (EngineDown, Detached):
-            raise
+            if not self._has_died(1.0):
+                raise
         except MatchboxError as error:
             self.say(f"The exchange goes on after an error: {error}")
 
+    def _has_died(self, patience_s: float) -> bool:
+        """Does a process end within some time?"""
+        deadline = time.monotonic() + patience_s
+        while not any(host.dead for host in self.hosts):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.002)
+        return True
+
     def _dead(self) -> Host | None:
         """The first host whose process has ended."""
-        return next((host for host in self.hosts if host.process.poll() is not None), None)
+        return next((host for host in self.hosts if host.dead), None)
+
+    # -- the standby
+
+    def _start_standby(self) -> None:
+        """Start one; it is not waited for."""
+        if not self.config.standby.enabled:
+            return
+        assert self.plan is not None
+        self._epochs += 1
+        follow = {
+            "epoch": self._epochs,
+            "folder": str(self.data),
+            "identity": folder.identity(self.data),
+            "supervisor": os.getpid(),
+            "hang_ms": self.config.standby.hang_ms,
+        }
+        host = Host(
+            STANDBY,
+            "standby",
+            self.plan,
+            self._journal_settings(),
+            life=self._life_held,
+            follow=follow,
+        )
+        self._standby, self._standby_ready = host, False
+        self._watch(host)
+        self._selector.register(
+            host.channel.socket, selectors.EVENT_READ, lambda: self._greet_standby(host)
+        )
+        self._write_status("running")
+
+    def _greet_standby(self, host: Host) -> None:
+        """It is there: give it the memory of all sessions."""
+        self._selector.unregister(host.channel.socket)
+        try:
+            host.wait_ready()
+            engine = self._host_of("sequencer").channel
+            for slot, known in engine.ask("memories")["memories"].items():
+                _, fds = engine.ask_for_fds("memory", slot=int(slot))
+                try:
+                    host.channel.ask("open_session", fds=fds, slot=int(slot), **known)
+                finally:
+                    close_all(fds)
+        except MatchboxError as error:
+            self.say(f"No standby: {error}")
+            host.process.kill()
+            return
+        self._standby_ready = True
+        assert self._doors is not None
+        self._doors.standby = host.channel
+        self._write_status("running")
+
+    def _bury_standby(self) -> None:
+        """It has died: start another one, unless that has happened too often."""
+        host = self._standby
+        assert host is not None and self.plan is not None
+        how = host.how
+        self._lose_standby()
+        now = time.monotonic()
+        self._standby_deaths = [t for t in self._standby_deaths if now - t < _DEATHS_WITHIN_S]
+        self._standby_deaths.append(now)
+        if len(self._standby_deaths) > _MOST_DEATHS:
+            self.say(
+                f"The standby ended: {how}. It has done so {_MOST_DEATHS + 1} times in "
+                f"{_DEATHS_WITHIN_S:.0f} s: no other is started. A death of the engine stops the "
+                "exchange now."
+            )
+            self._write_status("running")
+            return
+        self.say(f"The standby ended: {how}. Another one is started.")
+        self._start_standby()
+
+    def _lose_standby(self) -> None:
+        """Forget a standby, and remove what it had in shared memory."""
+        host, self._standby, self._standby_ready = self._standby, None, False
+        if host is None:
+            return
+        assert self.plan is not None
+        if self._doors is not None:
+            self._doors.standby = None
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(host.channel.socket)
+        self._unwatch(host)
+        for name in segment.names(self.plan.instance):
+            if name.epoch > self.plan.epoch:
+                segment.unlink(name)
+
+    def _be_taken_over(self) -> bool:
+        """The engine has died. True: its standby is the engine now."""
+        dead = [host for host in self.hosts if host.dead]
+        standby = self._standby
+        if standby is None or not self._standby_ready:
+            return False
+        names = ", ".join(f"{host.name}: {host.how}" for host in dead)
+        try:
+            done = standby.channel.ask("promoted", patience=_STOP_PATIENCE_S, timeout=None)
+        except MatchboxError as error:
+            self.say(f"The standby has not taken over: {error}")
+            return False
+        before, self.plan = self.plan, Plan.from_json(done["plan"])
+        assert before is not None
+        for host in [host for host in self.hosts if host.runs_engine()]:
+            self._unwatch(host)
+            self.hosts.remove(host)
+        standby.name = "engine"
+        standby.agents = [a for t in self.plan.threads if t.process == 0 for a in t.agents]
+        self.hosts.insert(0, standby)
+        self._standby, self._standby_ready = None, False
+        self.board = Board.attach(segment.attach(self.plan.name("board")))
+        assert self._doors is not None
+        self._doors.go_on(self.plan, standby.channel)
+        self.listing.go_on(self.plan, self.hosts, [PlanMarket(**m) for m in done["markets"]])
+        if "journaler" not in [agent for host in self.hosts for agent in host.agents]:
+            self._start_journal()
+        self._write_status("running")
+        took = done["ms"]
+        self.say(
+            f"The engine has died ({names}; {done['why']}). Its standby has taken over at sequence "
+            f"{done['sequence']:,}, epoch {self.plan.epoch}: {sum(took.values()):.1f} ms "
+            f"({', '.join(f'{what} {ms:.1f}' for what, ms in took.items())})."
+        )
+        self._leave_log(before)
+        self._start_standby()
+        return True
+
+    def _leave_log(self, before: Plan) -> None:
+        """Remove what the dead engine had in shared memory, once the journal has all of it."""
+        assert self.plan is not None
+        journal = self._host_of("journaler")
+        deadline = time.monotonic() + _STOP_PATIENCE_S
+        while True:
+            try:
+                state = journal.channel.ask("state")["agents"]["journaler"]
+            except EngineDown:
+                return  # it is replaced, and what it left is for the next start
+            if state["epoch"] == self.plan.epoch:
+                break
+            if time.monotonic() > deadline:
+                self.say("The journaler has not followed the new engine yet.")
+                return
+            time.sleep(0.002)
+        for part in before.segments():
+            if not outlives_engine(part):
+                segment.unlink(before.name(part))
+
+    def _replace_journal(self, host: Host) -> None:
+        self._unwatch(host)
+        self.hosts.remove(host)
+        self._start_journal()
+        self.listing.hosts = list(self.hosts)
+        self._write_status("running")
+
+    def _start_journal(self) -> None:
+        """A process for the journaler, where there is none. Raises MatchboxError."""
+        assert self.plan is not None
+        process = self.plan.threads[self.plan.thread_of("journaler")].process
+        host = Host(process, "journal", self.plan, self._journal_settings(), life=self._life_held)
+        host.wait_ready()
+        self.hosts.append(host)
+        self._watch(host)
 
     def state(self) -> dict[str, Any]:
         """What every agent says of itself."""
@@ -469,11 +634,15 @@ class Supervisor:
             self._doors.close()
         self.board.state = "stopping"
         self._write_status("stopping")
+        if self._standby is not None:
+            self._standby.process.kill()
+            self._lose_standby()
         last = self._host_of("sequencer").channel.ask("finish")["sequence"]
         state = self._wait_for_position(last, "stop")
         for host in self.hosts:
             host.end()
         self.hosts = []
+        self._end_life()
         self._remove_segments()
         final = f"{combined_hash(state):016x}"
         self._write_status("stopped", sequence=last, hash=final)
@@ -486,21 +655,19 @@ class Supervisor:
         """
         host = self._dead()
         if host is not None:
-            status = host.process.wait()
-            how = (
-                f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-            )
-            cause = f"{host.name}: {how}"
-            self.say(f"Process {host.name} ({', '.join(host.agents)}) ended: {how}. Stopping.")
+            cause = f"{host.name}: {host.how}"
+            self.say(f"Process {host.name} ({', '.join(host.agents)}) ended: {host.how}. Stopping.")
         else:
             cause = f"{type(problem).__name__}: {problem}"
             self.say(f"The exchange has failed: {cause}. Stopping.")
+        self._lose_standby()
         for host in self.hosts:
             host.end(kill=True)
         self.hosts = []
+        self._end_life()
         assert self.plan is not None
         try:
-            saved = self._drain(SegmentName(self.plan.instance, self.plan.epoch, "log"))
+            saved = self._drain(self.plan.name("log"))
             self.say(
                 f"Saved {saved:,} records that were not in the journal yet. "
                 "`matchbox up` goes on from there."
@@ -520,12 +687,14 @@ class Supervisor:
     def _abandon(self) -> None:
         """Undo a start that failed."""
         self._signals.defer()
+        self._lose_standby()
         for host in self.hosts:
             host.end(kill=True)
         self.hosts = []
+        self._end_life()
         if self.plan is not None and "log" in self._segments:
             with contextlib.suppress(MatchboxError):
-                self._drain(SegmentName(self.plan.instance, self.plan.epoch, "log"))
+                self._drain(self.plan.name("log"))
         self._remove_segments()
         if self.plan is not None:
             self._write_status("failed", cause="the start failed")
@@ -534,10 +703,16 @@ class Supervisor:
     def _remove_segments(self) -> None:
         if self.plan is not None:
             for part in self._segments:
-                segment.unlink(SegmentName(self.plan.instance, self.plan.epoch, part))
+                segment.unlink(self.plan.name(part))
         self._segments.clear()
         if self._status:
             (self.data / "control.sock").unlink(missing_ok=True)
+
+    def _end_life(self) -> None:
+        """All processes have ended: bots see it now."""
+        if self._life_held >= 0:
+            os.close(self._life_held)
+            self._life_held = -1
 
     def _release(self) -> None:
         for lock in self._locks:
@@ -551,16 +726,24 @@ class Supervisor:
             "instance": self.plan.instance,
             "state": state,
             "epoch": self.plan.epoch,
+            "world": self.plan.world or self.plan.epoch,
             "pid": os.getpid(),
             "config": str(self.config.path.resolve()),
-            "processes": [host.process.pid for host in self.hosts],
+            "processes": self._pids()[1:],
+            "standby": self._standby_state(),
             "started": [folder.process_start(pid) for pid in self._pids()],
             **more,
         }
         folder.write_status(self.data, self._status)
 
+    def _standby_state(self) -> str:
+        if self._standby is None:
+            return "none"
+        return "ready" if self._standby_ready else "starting"
+
     def _pids(self) -> list[int]:
-        return [os.getpid(), *(host.process.pid for host in self.hosts)]
+        standby = [self._standby] if self._standby is not None else []
+        return [os.getpid(), *(host.process.pid for host in [*self.hosts, *standby])]
 
 
 def make_plan(config: Config, epoch: int, catalog: Catalog) -> Plan:
@@ -580,6 +763,8 @@ def make_plan(config: Config, epoch: int, catalog: Catalog) -> Plan:
         if "journaler" in process.agents:
             name = f"{process.name}.journal" if engine else process.name
             threads.append(PlanThread(name[:31], number, ("journaler",), process.core, "park"))
+    if config.standby.enabled:
+        threads.append(PlanThread("standby", STANDBY, ("standby",), None, "park"))
     return Plan(
         instance=config.instance,
         epoch=epoch,

@@ -114,14 +114,22 @@ class ExchangeProcess:
     """An instance with a configuration and a data folder of its own."""
 
     def __init__(
-        self, folder: Path, instance: str, topology: str = "compact", *, funded: bool = True
+        self,
+        folder: Path,
+        instance: str,
+        topology: str = "compact",
+        *,
+        funded: bool = True,
+        standby: bool = False,
     ) -> None:
         self.instance, self.data = instance, folder / "data"
         self.config = folder / "exchange.toml"
         self.output = folder / "output.txt"
         top, rest = TOPOLOGIES[topology]
         text = CONFIG.format(instance=instance, data=self.data, top=top, rest=rest)
-        self.config.write_text(text + (DEPOSITS if funded else ""))
+        text += DEPOSITS if funded else ""
+        text += "" if standby else "\n[standby]\nenabled = false\n"
+        self.config.write_text(text)
         self.process: subprocess.Popen[bytes] | None = None
 
     def begin(self, *options: str, before: tuple[str, ...] = ()) -> None:
@@ -209,16 +217,20 @@ class ExchangeProcess:
 def make_exchange(
     tmp_path: Path, unique_name: Callable[[], str]
 ) -> Iterator[Callable[..., ExchangeProcess]]:
-    """make_exchange(topology="compact", funded=True): an instance that is not running yet.
+    """make_exchange(topology="compact", funded=True, standby=False): one that is not running yet.
 
     funded: alice and bob have 4,000,000,000 of each asset.
     """
     made: list[ExchangeProcess] = []
 
-    def make(topology: str = "compact", *, funded: bool = True) -> ExchangeProcess:
+    def make(
+        topology: str = "compact", *, funded: bool = True, standby: bool = False
+    ) -> ExchangeProcess:
         folder = tmp_path / str(len(made))
         folder.mkdir()
-        made.append(ExchangeProcess(folder, unique_name(), topology, funded=funded))
+        made.append(
+            ExchangeProcess(folder, unique_name(), topology, funded=funded, standby=standby)
+        )
         return made[-1]
 
     yield make
