@@ -12,6 +12,8 @@ Invariants:
     - A record is used only if it cannot have been overwritten while it was copied: it is less than half a ring behind
       what is published, and a sequencer never fills more than half a ring before it publishes (log_room). Else LAPPED:
       it is in the journal, and whoever tends us replays it from there.
+    - What our matchers and our ledger say of a record is what the living ones say, byte for byte. It is compared where
+      both rings still have it, which is nearly always; a difference ends the following (DIFFERING).
     - Our log gives back what the journal has, as if our journaler were the living one: at a takeover our ring holds
       every record that is not durable.
 """
@@ -24,6 +26,7 @@ from matchbox.shm.ring cimport mb_ring
 
 cdef enum:
     CHUNK = 256             # records of one poll
+    MOST_PAIRS = 65         # event rings: the ledger's and 64 matchers'
 
 cdef enum follower_stage:
     WAITING = 0             # somebody else replays, from the journal
@@ -43,7 +46,12 @@ ctypedef struct follower:
     uint32_t gates          # readers[0..gates] of the source must be past a record
     uint32_t journaler      # which of the readers the journaler is, in both rings
     uint32_t stage          # enum follower_stage, stored by our thread and by who tends us while we are between polls
-    int wrong
+    uint32_t pairs
+    mb_ring* theirs[65]     # event rings of the living engine, and ours
+    mb_ring* ours[65]
+    uint64_t compared[65]   # up to here they are the same, or were not there to compare
+    uint64_t passed_over    # events that were not there
+    int wrong               # enum replay_difference, or OTHER_EVENT
     uint64_t replicated     # as last said
     mb_record different
     mb_record chunk[256 + 4]

@@ -9,12 +9,22 @@ from matchbox.shm.ring import Ring
 class Follower(Agent):
     stage: str
     def __init__(
-        self, own: Sequencer, log: Ring, source: Ring, *, gates: int, journaler: int
+        self,
+        own: Sequencer,
+        log: Ring,
+        source: Ring,
+        theirs: list[Ring],
+        ours: list[Ring],
+        *,
+        gates: int,
+        journaler: int,
     ) -> None: ...
     @property
     def position(self) -> int: ...
     @property
     def lag(self) -> int: ...
+    @property
+    def compared(self) -> tuple[int, int]: ...
     @property
     def reachable(self) -> bool: ...
     @property

@@ -1,7 +1,7 @@
 """Following a living engine's log; see follower.pxd."""
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from matchbox.shm.ring cimport *
 from matchbox.core.sequencer import difference
 from matchbox.shm.errors import BadArgument
 from matchbox.shm.records import LOG_RECORD
+
+cdef enum:
+    OTHER_EVENT = -1            # beside enum replay_difference
 
 _STAGES = {
     WAITING: "waiting", FOLLOWING: "following", DRAINING: "draining", LAPPED: "lapped", WANTING: "wanting",
@@ -44,20 +47,67 @@ cdef inline void _give_back(follower* f) noexcept nogil:
         mb_store_release(&f.source.readers[MB_RING_REPLICATED].value, applied)
 
 
+cdef bint _same(const mb_record* one, const mb_record* other) noexcept nogil:
+    return memcmp(one, other, sizeof(mb_record)) == 0
+
+
+cdef int64_t _compare(follower* f, uint32_t pair) noexcept nogil:
+    """Compare what both have said by now, a chunk at most. Returns how many events."""
+    cdef const mb_ring* theirs = f.theirs[pair]
+    cdef const mb_ring* ours = f.ours[pair]
+    cdef uint64_t mask = ours.header.capacity - 1, half = ours.header.capacity // 2
+    cdef uint64_t said = mb_load_acquire(&theirs.producer.value)
+    cdef uint64_t end = min(said, mb_load_acquire(&ours.producer.value)), at = f.compared[pair]
+    cdef const uint8_t* there = <const uint8_t*>theirs + MB_RING_SLOTS_OFFSET
+    cdef const uint8_t* here = <const uint8_t*>ours + MB_RING_SLOTS_OFFSET
+    if end <= at:
+        return 0
+    # What is further back than that may be overwritten while we look. Ours is looked at by the thread that settles it,
+    # and the living one is ahead.
+    if said - at > half:
+        f.passed_over += min(said - half, end) - at
+        at = min(said - half, end)
+    end = min(end, at + CHUNK)
+    f.compared[pair] = end
+    while at < end:
+        if not _same(<const mb_record*>(there + (at & mask) * sizeof(mb_record)),
+                     <const mb_record*>(here + (at & mask) * sizeof(mb_record))):
+            mb_fence_acquire()  # the comparison before the look whether it was one
+            if mb_load_relaxed(&theirs.producer.value) - at > half or mb_load_relaxed(&ours.producer.value) - at > half:
+                f.passed_over += end - at
+                return <int64_t>(end - at)
+            mb_copy_record(&f.different, here + (at & mask) * sizeof(mb_record))
+            f.wrong = OTHER_EVENT
+            f.stage = DIFFERING
+            return 1
+        at += 1
+    return 1
+
+
+cdef int64_t _compare_all(follower* f) noexcept nogil:
+    cdef int64_t work = 0
+    cdef uint32_t i
+    for i in range(f.pairs):
+        work += _compare(f, i)
+    return work
+
+
 cdef int64_t _poll(void* state) noexcept nogil:
     cdef follower* f = <follower*>state
     cdef uint64_t position, produced, limit, count, done, i
     cdef uint32_t at = 0
+    cdef int64_t work
     if f.stage == DONE:
         return 0
     _give_back(f)
+    work = _compare_all(f)
     if f.stage != FOLLOWING and f.stage != DRAINING:
-        return 0
+        return work
     position = f.own.log.position
     produced = mb_load_acquire(&f.source.producer.value)
     limit = produced if f.stage == DRAINING else _least(f.source, f.gates, produced)
     if limit <= position:
-        return 0
+        return work
     count = min(produced - position, <uint64_t>(CHUNK + GROUP_MAX))
     for i in range(count):
         mb_copy_record(&f.chunk[i], f.slots + ((position + i) & f.mask) * sizeof(mb_record))
@@ -73,7 +123,7 @@ cdef int64_t _poll(void* state) noexcept nogil:
     elif f.own.wanted:
         mb_copy_record(&f.different, &f.chunk[done])
         f.stage = WANTING
-    return <int64_t>done
+    return work + <int64_t>done
 
 
 cdef class Follower(Agent):
@@ -81,20 +131,30 @@ cdef class Follower(Agent):
 
     source       the living engine's log ring
     log          the log ring of `own`
+    theirs       the living engine's event rings, the ledger's first
+    ours         those of `own` and its matchers
     gates        how many of the readers, from the first on, are matchers and publisher
     journaler    which of them the journaler is
 
     All methods are called by the thread that polls, or while nothing polls.
     """
 
-    def __cinit__(self, Sequencer own not None, Ring log not None, Ring source not None, *, uint32_t gates,
-                  uint32_t journaler):
+    def __cinit__(self, Sequencer own not None, Ring log not None, Ring source not None, list theirs not None,
+                  list ours not None, *, uint32_t gates, uint32_t journaler):
         cdef follower* f = &self.state
+        cdef Ring one, other
         if source.capacity != log.capacity:
             raise BadArgument(f"rings of other sizes: source={source.capacity}, log={log.capacity}")
         memset(f, 0, sizeof(follower))
         self.name = "follower"
-        self._kept = (own, log, source)
+        self._kept = (own, log, source, theirs, ours)
+        if len(theirs) != len(ours) or len(ours) > MOST_PAIRS:
+            raise BadArgument(f"pairs of event rings: theirs={len(theirs)}, ours={len(ours)}, maximum={MOST_PAIRS}")
+        for one, other in zip(theirs, ours):
+            if one.capacity != other.capacity:
+                raise BadArgument(f"event rings of other sizes: theirs={one.capacity}, ours={other.capacity}")
+            f.theirs[f.pairs], f.ours[f.pairs] = one.ring, other.ring
+            f.pairs += 1
         f.own, f.log, f.source = &own.state, log.ring, source.ring
         f.slots = <const uint8_t*>source.ring + MB_RING_SLOTS_OFFSET
         f.mask = source.ring.header.capacity - 1
@@ -122,6 +182,13 @@ cdef class Follower(Agent):
         return mb_load_acquire(&self.state.source.producer.value) - self.state.own.log.position
 
     @property
+    def compared(self):
+        """Events that were compared with the living engine's, and that were passed over."""
+        cdef uint32_t i
+        total = sum(self.state.compared[i] for i in range(self.state.pairs))
+        return total - self.state.passed_over, self.state.passed_over
+
+    @property
     def reachable(self):
         """Does the source's ring have all that comes next?"""
         return self.lag <= (self.state.mask + 1) // 2
@@ -138,4 +205,6 @@ cdef class Follower(Agent):
     @property
     def problem(self):
         """Where we differ, in words; empty if we do not."""
+        if self.state.wrong == OTHER_EVENT:
+            return f"the standby's event differs from the engine's: sequence={self.record['sequence'][0]}"
         return difference(self.state.wrong, self.record[0], self.state.own.log.position) if self.state.wrong else ""

@@ -809,7 +809,8 @@ cdef int64_t _poll(void* state) noexcept nogil:
         return 0
     if ready > POLL_RECORDS:
         ready = POLL_RECORDS
-    events = mb_producer_free(&a.events, POLL_EVENTS)
+    # Never more than half a ring before it is published, see follower.pxd.
+    events = min(mb_producer_free(&a.events, POLL_EVENTS), (a.events.mask + 1) // 2)
     room.slots = <mb_event*>a.events.slots
     room.mask = a.events.mask
     room.position = a.events.position

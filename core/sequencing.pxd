@@ -57,7 +57,7 @@ cdef uint64_t sequenced_now(sequencer* s) noexcept nogil
 cdef inline uint64_t log_room(sequencer* s) noexcept nogil:
     """Records that fit the log, the ledger's ring (two events each at most) and the memory of unsettled records.
 
-    No more than half of the log is filled before it is published: what is less than that behind can be read by who
+    No more than half of either is filled before it is published: what is less than that behind can be read by who
     does not gate.
     """
     cdef uint64_t room = mb_producer_free(&s.log, s.filled + GROUP_MAX)
@@ -66,6 +66,9 @@ cdef inline uint64_t log_room(sequencer* s) noexcept nogil:
     cdef uint64_t half = (s.log.mask + 1) // 2
     if room > half:
         room = half
+    half = (s.events_out.mask + 1) // 2
+    if events > half:
+        events = half
     if (events - s.events_filled) // 2 < room - s.filled:
         room = (events - s.events_filled) // 2 + s.filled
     return (room if room < unsettled else unsettled) - s.filled

@@ -2,8 +2,8 @@
 
 A standby's publisher is a shadow: it does all that the living one does, but writes into memory of its own: a report
 ring for each slot of a session, a market-data ring, and depth tables, of the same sizes. All of it is a function of the
-log, so at the end of the dead engine's log the shadow has written at least as much as the dead one, and the same. To
-go on it needs no more than the living positions:
+log, so at the end of the dead engine's log the shadow has written at least as much as the dead one, and the same.
+To go on it needs no more than the living positions:
 
     reports         of a session, those from the living ring's position on are copied over. A ring that was found full
                     stays so: its session is detached, as it would have been

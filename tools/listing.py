@@ -15,6 +15,7 @@ closed.
 A number stays with its matcher for the whole run: that goes on counting its trades.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -64,18 +65,19 @@ class Listing:
     hosts: list[Process] = field(default_factory=list)
     operator: Operator | None = None
     placed: dict[int, PlanMarket] = field(default_factory=dict)
-    _matchers: dict[int, int] = field(default_factory=dict)  # of every number of this run
+    matchers: dict[int, int] = field(default_factory=dict)  # of every number of this run
+    standby: Channel | None = None
 
     def __post_init__(self) -> None:
         for market in self.plan.markets:
             self.placed[market.number] = market
-            self._matchers[market.number] = market.matcher
+            self.matchers[market.number] = market.matcher
 
     def go_on(self, plan: Plan, hosts: Sequence[Process], markets: list[PlanMarket]) -> None:
         """Another engine has taken over, which has memory for these markets."""
-        self.plan, self.hosts = plan, list(hosts)
+        self.plan, self.hosts, self.standby = plan, list(hosts), None
         self.placed = {market.number: market for market in markets}
-        self._matchers = {market.number: market.matcher for market in markets}
+        self.matchers = {market.number: market.matcher for market in markets}
 
     # ---- records
 
@@ -187,6 +189,9 @@ class Listing:
         self.segments[part] = segment.create(self.plan.name(part), size)
         try:
             self._format(listed)
+            if self.standby is not None:
+                with contextlib.suppress(EngineDown):  # then there will be another one
+                    self.standby.ask("market", number=market.number, matcher=market.matcher)
             # The sequencer last: from then on the record would be taken.
             for host in self._engines():
                 host.channel.ask("place_market", market=asdict(market))
@@ -196,7 +201,7 @@ class Listing:
             self._undo(market.number)
             raise
         self.placed[market.number] = market
-        self._matchers[market.number] = market.matcher
+        self.matchers[market.number] = market.matcher
 
     def _check_orders(self, market: PlanMarket) -> None:
         """Is there room for its orders in the tables of all open ones, which do not grow?"""
@@ -223,7 +228,7 @@ class Listing:
             self._format(self.catalog.markets[market.number])
 
     def _choose(self, number: int, wanted: int | None) -> int:
-        known = self._matchers.get(number)
+        known = self.matchers.get(number)
         if wanted is not None and not 0 <= wanted < self.plan.matchers:
             raise Refused(
                 Reason.BAD_DEFINITION,
@@ -237,7 +242,7 @@ class Listing:
                     f"matcher={wanted}",
                 )
             return known
-        there = {n: m for n, m in self._matchers.items() if n in self.placed}
+        there = {n: m for n, m in self.matchers.items() if n in self.placed}
         chosen = {} if wanted is None else {number: wanted}
         return placements(self.plan.matchers, [number], chosen, there)[number]
 

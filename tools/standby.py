@@ -55,7 +55,7 @@ from matchbox.tools.host import Host, Memory
 from matchbox.tools.threads import EngineThread, guard
 from matchbox.tools.watch import Watch
 
-_TICK_S = 0.04
+_TICK_MS = 40
 _PATIENCE_S = 60.0
 _CALL_TIMEOUT_S = 60.0
 
@@ -73,8 +73,9 @@ class Standby(Host):
         identity: str,
         supervisor: int,
         hang_ms: int,
+        matchers: dict[str, int],
     ) -> None:
-        """Follow the engine of `plan` as epoch `epoch`."""
+        """Follow the engine of `plan` as epoch `epoch`; `matchers`: which one carries a market."""
         self._prepare(plan.successor(epoch))
         self._living = plan
         self._journal_folder = Path(settings["directory"])
@@ -94,21 +95,26 @@ class Standby(Host):
         assert isinstance(self._sequencer_agent, Sequencer)
         assert isinstance(self._publisher_agent, Publisher)
         self._publisher_agent.shadow = True
+        events = ["ledger", *(f"events-{k}" for k in range(plan.matchers))]
         self._follower = Follower(
             self._sequencer_agent,
             Ring.attach(self._segment("log")),
             self._source,
+            [Ring.attach(self._living_segment(part)) for part in events],
+            [Ring.attach(self._segment(part)) for part in events],
             gates=plan.publisher_reader + 1,
             journaler=plan.journaler_reader,
         )
         first = next(engine for engine in self.engines if "sequencer" in engine.agents)
         first.poll_first("follower", self._follower)
         self._first = first
+        self._matchers = {int(number): matcher for number, matcher in matchers.items()}
         self._placed: dict[int, PlanMarket] = {}
         self._followed: set[int] = set()  # slots that have a private report ring
         self._follow_slot(OPERATOR_SLOT, Ring.attach(self._living_segment("operator-reports")))
         self._asked = ""  # why a takeover is wanted
-        self._wake = threading.Event()
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._watch.also(self._bell)
         self._promoted: dict[str, Any] = {}
         self._over = threading.Event()  # promoted, or not able to
         self._stopping = False
@@ -156,7 +162,7 @@ class Standby(Host):
 
     def stop(self) -> None:
         self._stopping = True
-        self._wake.set()
+        os.eventfd_write(self._bell, 1)
         self._tender.join()
         super().stop()
         if not self._promoted:
@@ -170,8 +176,10 @@ class Standby(Host):
         if do == "promoted":
             return self._when_promoted(float(request["patience"]))
         if do == "promote":
+            if self._follower.problem:
+                raise MatchboxError(f"the standby must not take over: {self._follower.problem}")
             self._asked = str(request["why"])
-            self._wake.set()
+            os.eventfd_write(self._bell, 1)
             return self._when_promoted(float(request["patience"]))
         if do == "standby":
             return self.status()
@@ -179,6 +187,9 @@ class Standby(Host):
             return super().answer(request, fds)
         if do == "open_session":
             return self._remember(int(request["slot"]), fds, request)
+        if do == "market":
+            self._matchers[int(request["number"])] = int(request["matcher"])
+            return {}
         if do == "close_session":
             close_all(self._memories.pop(int(request["slot"])).fds)
             return {}
@@ -194,6 +205,7 @@ class Standby(Host):
             "lag": 0 if self._promoted else self._follower.lag,
             "replicated": self._source.replicated,
             "problem": self._follower.problem,
+            "compared": self._follower.compared,
         }
 
     def _when_promoted(self, patience_s: float) -> dict[str, Any]:
@@ -236,7 +248,10 @@ class Standby(Host):
 
     def _tend(self) -> None:
         while not self._stopping:
-            why = self._asked or self._watch.look()
+            busy = self._follower.stage not in ("following", "differing")
+            why = self._watch.look(0 if busy else _TICK_MS) or self._asked
+            if why and self._follower.problem and not self._watch.died:
+                why = ""  # not from an engine that lives and is right
             if why:
                 try:
                     self._take_over(why)
@@ -250,8 +265,6 @@ class Standby(Host):
             elif self._follower.stage == "wanting":
                 self._make_room(self._follower.record)
                 self._set_stage("following")
-            else:
-                self._wake.wait(_TICK_S)
 
     def _set_stage(self, stage: str) -> None:
         def change() -> None:
@@ -295,31 +308,32 @@ class Standby(Host):
         number = int(market["market"])
         self._forget(number)
         there = {known.number: known.matcher for known in self._placed.values()}
+        wanted = self._matchers
         most = int(market["max_orders"])
-        wanted = PlanMarket(
+        chosen = PlanMarket(
             number,
-            placements(self._plan.matchers, [number], {}, there)[number],
+            placements(self._plan.matchers, [number], wanted, there)[number],
             most,
             special_orders(int(market["specials"]), most),
         )
         memory = self._private[f"depth-{number}"] = mmap.mmap(-1, depth_bytes(most))
         format_depth(memory, market, ("", 0), ("", 0), levels=most, epoch=self._plan.epoch)
         found = [(loop, agent) for loop, agent in self._agents()]
-        given = [prepare(agent, wanted, self._segment) for _, agent in found]
+        given = [prepare(agent, chosen, self._segment) for _, agent in found]
         for (loop, agent), part in zip(found, given, strict=True):
             if not isinstance(agent, Sequencer):
-                loop.call(partial(place, agent, wanted, part), _CALL_TIMEOUT_S)
+                loop.call(partial(place, agent, chosen, part), _CALL_TIMEOUT_S)
         for loop, agent in found:
             if isinstance(agent, Sequencer):
                 try:
-                    loop.call(partial(place, agent, wanted, None), _CALL_TIMEOUT_S)
+                    loop.call(partial(place, agent, chosen, None), _CALL_TIMEOUT_S)
                 except BadArgument:
                     # Markets that were removed still have their room.
                     for known in list(self._placed):
                         with contextlib.suppress(BadArgument):
                             self._forget(known)
-                    loop.call(partial(place, agent, wanted, None), _CALL_TIMEOUT_S)
-        self._placed[number] = wanted
+                    loop.call(partial(place, agent, chosen, None), _CALL_TIMEOUT_S)
+        self._placed[number] = chosen
 
     def _forget(self, number: int) -> None:
         """Give back the memory of a market that was removed. Raises BadArgument if it was not."""

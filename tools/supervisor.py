@@ -452,6 +452,7 @@ class Supervisor:
             "identity": folder.identity(self.data),
             "supervisor": os.getpid(),
             "hang_ms": self.config.standby.hang_ms,
+            "matchers": self.listing.matchers,
         }
         host = Host(
             STANDBY,
@@ -486,7 +487,7 @@ class Supervisor:
             return
         self._standby_ready = True
         assert self._doors is not None
-        self._doors.standby = host.channel
+        self._doors.standby = self.listing.standby = host.channel
         self._write_status("running")
 
     def _bury_standby(self) -> None:
@@ -516,7 +517,7 @@ class Supervisor:
             return
         assert self.plan is not None
         if self._doors is not None:
-            self._doors.standby = None
+            self._doors.standby = self.listing.standby = None
         with contextlib.suppress(KeyError):
             self._selector.unregister(host.channel.socket)
         self._unwatch(host)

@@ -36,15 +36,21 @@ class Watch:
                 self._processes[pid] = os.pidfd_open(pid)
             row = next(r for r in board.live_agents() if int(r["process"]) == number)
             self._threads.append(_Thread(thread.name, pid, row))
+        self.died = False
         self._poller = select.poll()
         for pidfd in self._processes.values():
             self._poller.register(pidfd, select.POLLIN)
 
-    def look(self) -> str:
-        """Why the engine cannot go on; empty while it can."""
-        dead = {fd for fd, _ in self._poller.poll(0)}
+    def also(self, descriptor: int) -> None:
+        """look() returns when this one can be read, too."""
+        self._poller.register(descriptor, select.POLLIN)
+
+    def look(self, patience_ms: int) -> str:
+        """Why the engine cannot go on, as soon as it cannot; empty if it can for so long."""
+        dead = {fd for fd, _ in self._poller.poll(patience_ms)}
         for pid, pidfd in self._processes.items():
             if pidfd in dead:
+                self.died = True
                 return f"process {pid} has died"
         if self._hang_s:
             for thread in self._threads:
