@@ -27,7 +27,8 @@ AGENTS_OFFSET = PROCESSES_OFFSET + 128 * PROCESSES
 FOLDER_OFFSET = AGENTS_OFFSET + 128 * AGENTS
 BOARD_BYTES = FOLDER_OFFSET + 128
 
-STATES = {1: "starting", 2: "running", 3: "stopping", 4: "stopped"}
+# "following": of a standby that has caught up.
+STATES = {1: "starting", 2: "running", 3: "stopping", 4: "stopped", 5: "following"}
 
 _HEADER = np.dtype(
     [

@@ -158,12 +158,12 @@ class Standby(Host):
             bell = Bell(self._living_board, thread)
             self._living_board.processes[thread]["pid"] = os.getpid()
             self._first.loop.call(partial(self._first.loop.listen, bell))
-        self._tender.start()
 
     def stop(self) -> None:
         self._stopping = True
         os.eventfd_write(self._bell, 1)
-        self._tender.join()
+        if self._tender.ident is not None:
+            self._tender.join()
         super().stop()
         if not self._promoted:
             for part in [part for part in self._open if not outlives_engine(part)]:
@@ -187,6 +187,9 @@ class Standby(Host):
             return super().answer(request, fds)
         if do == "open_session":
             return self._remember(int(request["slot"]), fds, request)
+        if do == "follow":
+            self._tender.start()
+            return {}
         if do == "market":
             self._matchers[int(request["number"])] = int(request["matcher"])
             return {}
@@ -212,6 +215,8 @@ class Standby(Host):
         if not self._over.wait(patience_s):
             raise MatchboxError(f"the standby has not taken over in {patience_s} s")
         return self._promoted
+
+    # What is followed must be known before its attachment is replayed: sessions first, then "follow".
 
     def _remember(self, slot: int, fds: list[int], request: dict[str, Any]) -> dict[str, Any]:
         """Keep a session's memory, and follow its reports from its attachment on."""
@@ -260,11 +265,16 @@ class Standby(Host):
                     raise EngineDown(f"the standby cannot take over: {error}") from error
                 return
             if self._follower.stage in ("waiting", "lapped"):
+                self._board.state = "starting"
                 self._catch_up()
-                self._set_stage("following")
+                self._follow()
             elif self._follower.stage == "wanting":
                 self._make_room(self._follower.record)
-                self._set_stage("following")
+                self._follow()
+
+    def _follow(self) -> None:
+        self._set_stage("following")
+        self._board.state = "following"
 
     def _set_stage(self, stage: str) -> None:
         def change() -> None:

@@ -481,6 +481,7 @@ class Supervisor:
                     host.channel.ask("open_session", fds=fds, slot=int(slot), **known)
                 finally:
                     close_all(fds)
+            host.channel.ask("follow")
         except MatchboxError as error:
             self.say(f"No standby: {error}")
             host.process.kill()
@@ -731,16 +732,11 @@ class Supervisor:
             "pid": os.getpid(),
             "config": str(self.config.path.resolve()),
             "processes": self._pids()[1:],
-            "standby": self._standby_state(),
+            "standby": self._epochs if self._standby_ready else 0,
             "started": [folder.process_start(pid) for pid in self._pids()],
             **more,
         }
         folder.write_status(self.data, self._status)
-
-    def _standby_state(self) -> str:
-        if self._standby is None:
-            return "none"
-        return "ready" if self._standby_ready else "starting"
 
     def _pids(self) -> list[int]:
         standby = [self._standby] if self._standby is not None else []

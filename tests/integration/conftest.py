@@ -14,6 +14,7 @@ import pytest
 
 import matchbox
 from matchbox.shm import segment
+from matchbox.shm.errors import SegmentError
 from matchbox.tools.folder import read_status
 from matchbox.tools.supervisor import kill_host
 
@@ -182,10 +183,24 @@ class ExchangeProcess:
         """The process that runs an agent."""
         from matchbox.shm.board import Board
 
-        name = next(n for n in self.segments() if n.part == "board")
+        name = segment.SegmentName(self.instance, self.status["epoch"], "board")
         board = Board.attach(segment.attach(name, writable=False))
         row = next(a for a in board.live_agents() if a["name"] == agent.encode())
         return int(board.processes[int(row["process"])]["pid"])
+
+    @property
+    def followed(self) -> bool:
+        """Has the engine a standby that has caught up?"""
+        from matchbox.shm.board import Board
+
+        epoch = self.status.get("standby")
+        if not epoch or psutil.pid_exists(self.host_of("sequencer")) is False:
+            return False
+        try:
+            name = segment.SegmentName(self.instance, epoch, "board")
+            return Board.attach(segment.attach(name, writable=False)).state == "following"
+        except SegmentError:
+            return False
 
     def segments(self) -> list[segment.SegmentName]:
         return segment.names(self.instance)
