@@ -158,6 +158,12 @@ class Plan:
         threads = enumerate(self.threads)
         return next((n for n, thread in threads if thread.agents == ("standby",)), None)
 
+    @property
+    def engine_agents(self) -> list[str]:
+        """The agents of the engine."""
+        others = {"journaler", "standby"}
+        return [a for thread in self.threads for a in thread.agents if a not in others]
+
     def successor(self, epoch: int) -> "Plan":
         """The plan of an engine that takes the place of this one: all of it in one process (0).
 

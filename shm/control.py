@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import select
 import socket
 import time
 from enum import IntEnum, IntFlag
@@ -97,6 +98,11 @@ class ControlClient:
     """One connection to an instance's control socket. Raises EngineDown where nobody answers."""
 
     def __init__(self, path: Path, timeout: float = 10.0) -> None:
+        self._path, self._timeout = path, timeout
+        self._connect()
+
+    def _connect(self) -> None:
+        path, timeout = self._path, self._timeout
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.settimeout(timeout)
         deadline = time.monotonic() + timeout
@@ -118,6 +124,10 @@ class ControlClient:
     ) -> tuple[np.void, list[int], NDArray[np.void]]:
         """The reply, its descriptors and the records behind it. Raises SessionError if refused."""
         packet = request(kind, **fields) + record
+        if self._hung_up():
+            # Another supervisor may answer by now.
+            self._socket.close()
+            self._connect()
         try:
             # Who turns us away says why before it hangs up: that can be read although sending
             # fails, or the first receiving does.
@@ -153,6 +163,15 @@ class ControlClient:
             raise
         records = np.frombuffer(data, MARKET_RECORD, int(answer["count"]), REPLY.itemsize)
         return answer, list(fds), records
+
+    def _hung_up(self) -> bool:
+        """Has the other side, and left nothing to be read?"""
+        line = select.poll()
+        line.register(self._socket, select.POLLIN)
+        try:
+            return bool(line.poll(0)) and not self._socket.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return True
 
     def document(self, kind: RequestKind, **fields: Any) -> Any:
         """The JSON that answers a request with a file. Raises SessionError if refused."""

@@ -8,6 +8,7 @@ that is too long for one packet goes in several; all but the last begin with "+"
 import json
 import os
 import socket
+import struct
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +16,43 @@ from matchbox.shm.errors import EngineDown, MatchboxError
 
 _MOST = 1 << 17  # of a packet
 _MORE = b"+"  # no JSON object begins with it
+_PEER = struct.Struct("iII")
+
+
+def listen() -> socket.socket:
+    """Where another supervisor can reach this process once its own has died."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(_address(os.getpid()))
+    listener.listen(1)
+    return listener
+
+
+def accept(listener: socket.socket) -> "Channel":
+    """The line to the next supervisor; waits for it. Other users are not listened to."""
+    while True:
+        line, _ = listener.accept()
+        _, uid, _ = _PEER.unpack(line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+        if uid == os.getuid():
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * _MOST)
+            return Channel(line)
+        line.close()
+
+
+def call(pid: int) -> "Channel":
+    """The line to a process whose supervisor has died. Raises EngineDown."""
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * _MOST)
+    try:
+        line.connect(_address(pid))
+    except OSError as error:
+        line.close()
+        raise EngineDown(f"process {pid} cannot be reached: {error}") from None
+    return Channel(line)
+
+
+def _address(pid: int) -> str:
+    """In the abstract namespace: gone with the process."""
+    return f"\0matchbox-host-{os.getuid()}-{pid}"
 
 
 class Channel:

@@ -5,8 +5,9 @@
     engine threads   one Loop for each of the plan's threads, pinned as it says
     journal thread   the journaler, which may block on the disk
 
-Started by the supervisor as `python -m matchbox.tools.host FD`; ends when asked, or when the
-supervisor is gone. An agent that fails ends the whole process at once: a wrong fill is worse than
+Started by the supervisor as `python -m matchbox.tools.host FD FD`; ends when asked, or when the
+supervisor is gone before the exchange runs; later it goes on, and the next `matchbox up` takes the
+line up again. An agent that fails ends the whole process at once: a wrong fill is worse than
 an outage.
 """
 
@@ -43,7 +44,7 @@ from matchbox.shm.board import Board
 from matchbox.shm.errors import BadArgument, MatchboxError
 from matchbox.shm.records import LOG_RECORD
 from matchbox.shm.ring import Ring
-from matchbox.tools.channel import Channel, close_all
+from matchbox.tools.channel import Channel, accept, close_all, listen
 from matchbox.tools.threads import EngineThread, JournalThread
 
 # How long a replay may go on without one record published.
@@ -63,9 +64,11 @@ class Memory:
 class Host:
     """All of one process."""
 
+    _board: Board
+
     def __init__(self, plan: Plan, process: int, settings: dict[str, Any]) -> None:
         self._prepare(plan)
-        board = Board.attach(self._segment("board"))
+        self._board = board = Board.attach(self._segment("board"))
         for number, thread in enumerate(plan.threads):
             if thread.process != process:
                 continue
@@ -78,6 +81,8 @@ class Host:
 
     def _prepare(self, plan: Plan) -> None:
         self._plan = plan
+        self.life = -1
+        self._markets = {market.number: market for market in plan.markets}
         self._open: dict[str, mmap.mmap] = {}
         self._memories: dict[int, Memory] = {}  # by slot
         self._journal: Iterator[Any] | None = None
@@ -105,6 +110,8 @@ class Host:
             return self.open_session(int(request["slot"]), fds, request.get("about", {}))
         actions: dict[str, Callable[..., dict[str, Any]]] = {
             "close_session": self.close_session,
+            "who": self.who,
+            "sessions": self.sessions,
             "memories": self.memories,
             "memory": self.memory,
             "place_market": self.place_market,
@@ -143,6 +150,29 @@ class Host:
         close_all(self._memories.pop(slot).fds)
         return {}
 
+    @property
+    def running(self) -> bool:
+        """Does the exchange run, so that it is to go on without a supervisor?"""
+        board = self.journals[0].board if self.journals else self._board
+        return board.state == "running"
+
+    def who(self) -> dict[str, Any]:
+        """What this process is, for a supervisor that did not start it; and what tells bots the
+        exchange's end.
+        """
+        agents = [name for engine in self.engines for name in engine.agents]
+        return {
+            "plan": self._plan.to_json(),
+            "agents": [*agents, *("journaler" for _ in self.journals)],
+            "markets": [vars(market) for market in self._markets.values()],
+            "fds": [self.life],
+        }
+
+    def sessions(self) -> dict[str, Any]:
+        """What the log says of every session."""
+        loop, sequencer = self._sequencer()
+        return {"sessions": loop.call(sequencer.sessions, _CALL_TIMEOUT_S)}
+
     def memories(self) -> dict[str, Any]:
         """The slots whose memory is open, and what is known of each."""
         found = {s: {"after": m.after, "about": m.about} for s, m in self._memories.items()}
@@ -164,6 +194,7 @@ class Host:
             zip(found, memory, strict=True), key=lambda entry: isinstance(entry[0][1], Sequencer)
         ):
             loop.call(partial(place, agent, wanted, given), _CALL_TIMEOUT_S)
+        self._markets[wanted.number] = wanted
         return {}
 
     def take_market(self, number: int) -> dict[str, Any]:
@@ -173,6 +204,7 @@ class Host:
         for loop, agent in self._agents():
             loop.call(partial(take, agent, number), _CALL_TIMEOUT_S)
         self._open.pop(f"depth-{number}", None)
+        self._markets.pop(number, None)
         return {}
 
     def positions(self) -> dict[str, Any]:
@@ -343,10 +375,16 @@ def look(agent: Agent) -> dict[str, Any]:
     return {"position": agent.position, "counters": agent.counters}
 
 
-def serve(channel: Channel, host: "Host") -> None:
-    """Answer what is asked until told to exit, or until nobody can ask any more."""
+def serve(channel: Channel, host: "Host", listener: socket.socket) -> None:
+    """Answer what is asked until told to exit. An exchange that runs goes on when its supervisor
+    dies, and waits for another one.
+    """
     while True:
         request, fds = channel.receive()
+        if request is None and host.running:
+            channel.close()
+            channel = accept(listener)
+            continue
         if request is None or request["do"] == "exit":
             break
         try:
@@ -361,7 +399,10 @@ def serve(channel: Channel, host: "Host") -> None:
 
 
 def main() -> None:
-    """Serve the supervisor on the socket whose descriptor is the first argument."""
+    """Serve the supervisor on the socket whose descriptor is the first argument.
+
+    The second one is open as long as this process lives, which is all that it is for.
+    """
     from matchbox.tools.standby import Standby
 
     channel = Channel(socket.socket(fileno=int(sys.argv[1])))
@@ -374,12 +415,14 @@ def main() -> None:
             host = Standby(plan, first["journal"], **first["follow"])
         else:
             host = Host(plan, first["process"], first["journal"])
+        host.life = int(sys.argv[2])
         host.start()
+        listener = listen()
         channel.send({"ok": True, "pid": os.getpid()})
     except Exception as error:
         channel.send({"ok": False, "error": f"{type(error).__name__}: {error}"})
         os._exit(1)
-    serve(channel, host)
+    serve(channel, host, listener)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from typing import Any
 
 from matchbox.core.plan import Plan
 from matchbox.shm.errors import EngineDown, MatchboxError
-from matchbox.tools.channel import Channel
+from matchbox.tools.channel import Channel, call
 
 _EXIT_PATIENCE_S = 10.0
 # The process of a plan that a standby is, until it has taken over.
@@ -18,6 +19,12 @@ STANDBY = -1
 
 class Host:
     """A host process and the line to it."""
+
+    name: str
+    agents: list[str]
+    channel: Channel
+    process: "subprocess.Popen[bytes] | Stranger"
+    pidfd: int
 
     def __init__(
         self,
@@ -35,7 +42,13 @@ class Host:
         self.channel, theirs = Channel.pair()
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "matchbox.tools.host", str(theirs.fileno())],
+                [
+                    sys.executable,
+                    "-m",
+                    "matchbox.tools.host",
+                    str(theirs.fileno()),
+                    str(life),
+                ],
                 pass_fds=[theirs.fileno(), life],
                 stdin=subprocess.DEVNULL,
                 # Ctrl-C in a terminal is for the supervisor, which then stops the hosts in order.
@@ -83,3 +96,55 @@ class Host:
             status = self.process.wait()
         os.close(self.pidfd)
         return status
+
+
+class Stranger:
+    """A process that somebody else has started, with what Host needs of a Popen."""
+
+    def __init__(self, pid: int, pidfd: int) -> None:
+        self.pid, self._pidfd = pid, pidfd
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Not None once it has ended; nobody but its parent learns how."""
+        if self.returncode is None and _readable(self._pidfd, 0):
+            self.returncode = -signal.SIGKILL
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None and not _readable(self._pidfd, timeout):
+            raise subprocess.TimeoutExpired("matchbox.tools.host", timeout or 0)
+        return self.poll() or 0
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+
+def _readable(pidfd: int, timeout: float | None) -> bool:
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    return bool(poller.poll(None if timeout is None else 1e3 * timeout))
+
+
+def adopt(pid: int) -> tuple[Host, dict[str, Any], list[int]]:
+    """A process whose supervisor has died, what it says of itself, and its descriptor of the
+    exchange's life. Raises EngineDown, MatchboxError.
+    """
+    host = Host.__new__(Host)
+    try:
+        host.pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        raise EngineDown(f"process {pid} has died") from None
+    host.process = Stranger(pid, host.pidfd)
+    try:
+        host.channel = call(pid)
+        who, fds = host.channel.ask_for_fds("who")
+    except MatchboxError:
+        os.close(host.pidfd)
+        raise
+    host.agents = list(who["agents"])
+    host.name = "journal" if host.agents == ["journaler"] else "engine"
+    if host.agents == ["standby"]:
+        host.name = "standby"
+    return host, who, fds

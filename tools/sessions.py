@@ -42,6 +42,7 @@ from matchbox.shm.ring import Ring, ring_bytes
 from matchbox.shm.session import Session
 from matchbox.tools.channel import Channel, close_all
 from matchbox.tools.config import Config
+from matchbox.tools.folder import process_start
 
 if TYPE_CHECKING:
     from matchbox.tools.catalog import Listed
@@ -148,6 +149,16 @@ class Doorkeeper:
     def go_on(self, plan: Plan, engine: Channel) -> None:
         """Another engine has taken over; sessions stay as they are."""
         self.plan, self.hosts, self.standby = plan, [engine], None
+
+    def adopt(self, slot: int, number: int, about: dict[str, Any], reports: int) -> None:
+        """A session that a dead supervisor let in; `reports`: a descriptor of its report ring."""
+        pid = int(about["pid"])
+        ring = Ring.attach(segment.map_fd(reports))
+        session = Attached(slot, number, str(about["name"]), pid, -1, ring)
+        self.sessions[slot] = session
+        if about["started"] and process_start(pid) == about["started"]:
+            session.pidfd = os.pidfd_open(pid)
+            self.selector.register(session.pidfd, selectors.EVENT_READ, lambda: self._died(session))
 
     def listen(self, path: Path) -> None:
         """Open the control socket. Any user may connect: who it is decides what is allowed."""
@@ -321,7 +332,7 @@ class Doorkeeper:
         try:
             # All that can fail for want of descriptors comes before the engine hears of it.
             self._open_for_bot(reports, fds)
-            about = {"name": name, "pid": pid, "account": account}
+            about = {"name": name, "pid": pid, "started": process_start(pid)}
             self._open_slot(slot, [commands, reports], about)
             try:
                 record = _attachment(name, slot, account, capabilities)

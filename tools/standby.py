@@ -109,7 +109,6 @@ class Standby(Host):
         first.poll_first("follower", self._follower)
         self._first = first
         self._matchers = {int(number): matcher for number, matcher in matchers.items()}
-        self._placed: dict[int, PlanMarket] = {}
         self._followed: set[int] = set()  # slots that have a private report ring
         self._follow_slot(OPERATOR_SLOT, Ring.attach(self._living_segment("operator-reports")))
         self._asked = ""  # why a takeover is wanted
@@ -169,6 +168,14 @@ class Standby(Host):
             for part in [part for part in self._open if not outlives_engine(part)]:
                 segment.unlink(self._plan.name(part))
 
+    @property
+    def running(self) -> bool:
+        return (self._board if self._promoted else self._living_board).state == "running"
+
+    def who(self) -> dict[str, Any]:
+        agents = {} if self._promoted else {"agents": ["standby"]}
+        return super().who() | agents | {"promoted": self._promoted}
+
     # -- what the supervisor asks
 
     def answer(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
@@ -183,6 +190,8 @@ class Standby(Host):
             return self._when_promoted(float(request["patience"]))
         if do == "standby":
             return self.status()
+        if do == "who":
+            return self.who()
         if self._promoted:
             return super().answer(request, fds)
         if do == "open_session":
@@ -216,7 +225,7 @@ class Standby(Host):
             raise MatchboxError(f"the standby has not taken over in {patience_s} s")
         return self._promoted
 
-    # What is followed must be known before its attachment is replayed: sessions first, then "follow".
+    # A session must be known before its attachment is replayed: sessions first, then "follow".
 
     def _remember(self, slot: int, fds: list[int], request: dict[str, Any]) -> dict[str, Any]:
         """Keep a session's memory, and follow its reports from its attachment on."""
@@ -317,7 +326,7 @@ class Standby(Host):
         market = record.view(MARKET_RECORD)[0]
         number = int(market["market"])
         self._forget(number)
-        there = {known.number: known.matcher for known in self._placed.values()}
+        there = {known.number: known.matcher for known in self._markets.values()}
         wanted = self._matchers
         most = int(market["max_orders"])
         chosen = PlanMarket(
@@ -339,15 +348,15 @@ class Standby(Host):
                     loop.call(partial(place, agent, chosen, None), _CALL_TIMEOUT_S)
                 except BadArgument:
                     # Markets that were removed still have their room.
-                    for known in list(self._placed):
+                    for known in list(self._markets):
                         with contextlib.suppress(BadArgument):
                             self._forget(known)
                     loop.call(partial(place, agent, chosen, None), _CALL_TIMEOUT_S)
-        self._placed[number] = chosen
+        self._markets[number] = chosen
 
     def _forget(self, number: int) -> None:
         """Give back the memory of a market that was removed. Raises BadArgument if it was not."""
-        if number not in self._placed:
+        if number not in self._markets:
             return
         deadline = time.monotonic() + _PATIENCE_S
         for loop, agent in self._agents():
@@ -359,7 +368,7 @@ class Standby(Host):
                     if isinstance(agent, Sequencer) or time.monotonic() > deadline:
                         raise
                     time.sleep(0.0005)  # it is not past the removal yet
-        del self._placed[number]
+        del self._markets[number]
         del self._private[f"depth-{number}"]
 
     def _agents(self) -> list[tuple[Loop, Any]]:
@@ -392,7 +401,7 @@ class Standby(Host):
         ended = time.monotonic()
         self._promoted = {
             "plan": self._plan.to_json(),
-            "markets": [vars(market) for market in self._placed.values()],
+            "markets": [vars(market) for market in self._markets.values()],
             "pid": os.getpid(),
             "why": why,
             "sequence": end,
@@ -448,7 +457,7 @@ class Standby(Host):
         """Go on in what bots have mapped. Nothing runs meanwhile: all is done up to the end."""
         publisher, sequencer = self._publisher_agent, self._sequencer_agent
         assert isinstance(publisher, Publisher) and isinstance(sequencer, Sequencer)
-        depths = {number: self._living_segment(f"depth-{number}") for number in self._placed}
+        depths = {number: self._living_segment(f"depth-{number}") for number in self._markets}
         market_data = Ring.attach(self._living_segment("market-data"))
         rings = {
             slot: (map_ring(memory.fds[0]), map_ring(memory.fds[1]))

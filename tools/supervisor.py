@@ -1,5 +1,6 @@
 """The supervisor: starts an instance, watches it, stops it, and cleans up what a dead one left.
 
+    adopt    an exchange that runs, whose supervisor has died: take up the lines to its processes
     up       lock the data folder; take over what a dead run left (its log ring into the journal);
              make the segments; start the processes; replay the journal, with memory for the
              markets that come and go in it; begin the epoch; define what the configuration adds;
@@ -56,7 +57,7 @@ from matchbox.tools.channel import close_all
 from matchbox.tools.config import Config
 from matchbox.tools.folder import read_status
 from matchbox.tools.listing import Listing
-from matchbox.tools.process import STANDBY, Host
+from matchbox.tools.process import STANDBY, Host, adopt
 from matchbox.tools.sessions import Doorkeeper, Operator
 from matchbox.tools.signals import StopSignals
 
@@ -106,6 +107,8 @@ class Supervisor:
         """
         _raise_descriptor_limit()
         self._lock()
+        if self._adopt():
+            return
         try:
             self._mend_journal()
             epoch = self._take_over()
@@ -123,6 +126,115 @@ class Supervisor:
         except BaseException:
             self._abandon()
             raise
+
+    # -- adopting
+
+    def _adopt(self) -> bool:
+        """Go on with an exchange that runs without a supervisor, sessions included; False if there
+        is none that could.
+        """
+        status = read_status(self.data)
+        pids = [p for p in folder.living(status) if p != int(status.get("pid", 0))]
+        if status.get("state") != "running" or not pids:
+            return False
+        engine: Host | None = None
+        lives: list[int] = []
+        for pid in pids:
+            try:
+                host, who, fds = adopt(pid)
+                if host.agents == ["standby"] and not any(p in pids for p in status["engines"]):
+                    # It is about to be the engine, or has failed to.
+                    host.channel.ask("promoted", patience=_STOP_PATIENCE_S, timeout=None)
+                    close_all(fds)
+                    who, fds = host.channel.ask_for_fds("who")
+                    host.name, host.agents = "engine", list(who["agents"])
+            except MatchboxError as error:
+                self.say(f"A process of the exchange does not answer: {error}")
+                continue
+            lives += fds
+            if host.agents == ["standby"]:
+                # Another one is started: this one may be anywhere.
+                host.end(kill=True)
+                continue
+            self.hosts.append(host)
+            if host.runs_engine():
+                engine, self.plan = host, Plan.from_json(who["plan"])
+                markets = [PlanMarket(**market) for market in who["markets"]]
+        there = {agent for host in self.hosts for agent in host.agents}
+        if engine is None or self.plan is None or not set(self.plan.engine_agents) <= there:
+            for host in self.hosts:
+                host.end(kill=True)
+            close_all(lives)
+            self.hosts, self.plan = [], None
+            return False
+        try:
+            self._take_up(markets, lives)
+        except BaseException:
+            self._abandon()
+            raise
+        finally:
+            close_all(lives)
+        return True
+
+    def _take_up(self, markets: list[PlanMarket], lives: list[int]) -> None:
+        assert self.plan is not None
+        plan = self.plan
+        os.close(self._life)
+        os.close(self._life_held)
+        # A pipe can be opened again by whoever has one end of it.
+        self._life = os.open(f"/proc/self/fd/{lives[0]}", os.O_RDONLY | os.O_CLOEXEC)
+        self._life_held = os.dup(lives[0])
+        for name in segment.names(plan.instance):
+            if name.epoch > plan.epoch:
+                segment.unlink(name)
+        self._epochs = plan.epoch
+        self.board = Board.attach(segment.attach(plan.name("board")))
+        for part in [*plan.segments(), *(f"depth-{market.number}" for market in markets)]:
+            self._segments[part] = segment.attach(plan.name(part))
+        if "journaler" not in [agent for host in self.hosts for agent in host.agents]:
+            self._start_journal(watch=False)
+        self._wait_until_durable()
+        self._learn_journal()
+        self.listing = Listing(plan, self.catalog, self._segments, self.say)
+        self.listing.go_on(plan, self.hosts, markets)
+        sessions = self._host_of("sequencer").channel.ask("sessions")["sessions"]
+        numbers = {session["name"]: int(session["session"]) for session in sessions}
+        self._open_operator(numbers["operator"])
+        self._open_doors()
+        assert self._doors is not None
+        for slot, fds, about in self._memories():
+            try:
+                self._doors.adopt(slot, numbers[about["name"]], about, fds[1])
+            finally:
+                close_all(fds)
+        missing = self.catalog.missing(self.config, self.say)
+        if len(missing):
+            self.say("What the configuration adds counts from the next start on.")
+        self._signals.defer()
+        self._write_status("running")
+        self.say(
+            f"The exchange was running without a supervisor: adopted it, epoch {plan.epoch}, "
+            f"{len(self._doors.sessions)} sessions."
+        )
+        self._start_standby()
+
+    def _memories(self) -> Iterator[tuple[int, list[int], dict[str, Any]]]:
+        """Slot, descriptors and description of every session's memory, as the engine has it."""
+        engine = self._host_of("sequencer").channel
+        for slot, known in engine.ask("memories")["memories"].items():
+            if int(slot) != OPERATOR_SLOT:
+                _, fds = engine.ask_for_fds("memory", slot=int(slot))
+                yield int(slot), fds, known["about"] | {"after": known["after"]}
+
+    def _wait_until_durable(self) -> None:
+        """Until the journal has all that the engine has logged by now."""
+        last = self._host_of("sequencer").channel.ask("positions")["positions"]["sequencer"]
+        journal = self._host_of("journaler").channel
+        deadline = time.monotonic() + _STOP_PATIENCE_S
+        while journal.ask("state")["agents"]["journaler"]["position"] < last:
+            if time.monotonic() > deadline:
+                raise MatchboxError(f"the journal does not get as far as the log: sequence={last}")
+            time.sleep(0.005)
 
     def _lock(self) -> None:
         shared = self.config.operators or any(account.users for account in self.config.accounts)
@@ -314,7 +426,28 @@ class Supervisor:
         for host in serving:
             host.channel.ask("open_session", slot=OPERATOR_SLOT, fds=fds)
         close_all(fds)
-        number = self._host_of("sequencer").channel.ask("begin")["session"]
+        operator = self._open_operator(self._host_of("sequencer").channel.ask("begin")["session"])
+        for record in definitions[definitions["kind"] == Kind.ADD_MARKET].view(MARKET_RECORD):
+            if int(record["market"]) not in self.listing.placed:
+                self.listing.place(record)
+        for record, answer in zip(definitions, operator.run(definitions), strict=True):
+            if answer["reason"]:
+                what, why = title(identity(record), record), describe(int(answer["reason"]))
+                raise MatchboxError(f"{what} was refused: {why}")
+        deposits = self.config.deposit_records()
+        new = [bytes(r) not in self._deposited for r in deposits.view(MONEY_RECORD)["reference"]]
+        for answer in operator.run(deposits[np.array(new, bool)]):
+            if answer["reason"]:
+                raise MatchboxError(f"a deposit was refused: {describe(int(answer['reason']))}")
+        self._open_doors()
+        # Whoever reads "running" may ask for a stop, and finds it done in order.
+        self._signals.defer()
+        self.board.state = "running"
+        self._write_status("running")
+        self._start_standby()
+
+    def _open_operator(self, number: int) -> Operator:
+        """Our own session."""
         session = Session(
             None,
             Ring.attach(self._segments["operator-commands"]),
@@ -328,32 +461,19 @@ class Supervisor:
             else tuple(self._host_of(a).pidfd for a in ("sequencer", "publisher")),
         )
         self._operator = self.listing.operator = Operator(session)
-        for record in definitions[definitions["kind"] == Kind.ADD_MARKET].view(MARKET_RECORD):
-            if int(record["market"]) not in self.listing.placed:
-                self.listing.place(record)
-        for record, answer in zip(definitions, self._operator.run(definitions), strict=True):
-            if answer["reason"]:
-                what, why = title(identity(record), record), describe(int(answer["reason"]))
-                raise MatchboxError(f"{what} was refused: {why}")
-        deposits = self.config.deposit_records()
-        new = [bytes(r) not in self._deposited for r in deposits.view(MONEY_RECORD)["reference"]]
-        for answer in self._operator.run(deposits[np.array(new, bool)]):
-            if answer["reason"]:
-                raise MatchboxError(f"a deposit was refused: {describe(int(answer['reason']))}")
+        return self._operator
+
+    def _open_doors(self) -> None:
+        assert self._operator is not None
         self._doors = Doorkeeper(
             self.config,
             self.listing,
             self._operator,
-            [h.channel for h in serving],
+            [h.channel for h in self.hosts if {"sequencer", "publisher"} & set(h.agents)],
             self._life,
             self._selector,
         )
         self._doors.listen(self.data / "control.sock")
-        # Whoever reads "running" may ask for a stop, and finds it done in order.
-        self._signals.defer()
-        self.board.state = "running"
-        self._write_status("running")
-        self._start_standby()
 
     # -- running
 
@@ -405,7 +525,7 @@ class Supervisor:
             return False
         for host in [h for h in dead if not h.runs_engine()]:
             # One that ended by itself has said why: its disk has failed.
-            if host.process.returncode >= 0:
+            if (host.process.returncode or 0) >= 0:
                 return False
             self.say(f"Process {host.name} (journaler) ended: {host.how}. Another one is started.")
             self._replace_journal(host)
@@ -474,11 +594,10 @@ class Supervisor:
         self._selector.unregister(host.channel.socket)
         try:
             host.wait_ready()
-            engine = self._host_of("sequencer").channel
-            for slot, known in engine.ask("memories")["memories"].items():
-                _, fds = engine.ask_for_fds("memory", slot=int(slot))
+            for slot, fds, about in self._memories():
+                after = about.pop("after")
                 try:
-                    host.channel.ask("open_session", fds=fds, slot=int(slot), **known)
+                    host.channel.ask("open_session", fds=fds, slot=slot, about=about, after=after)
                 finally:
                     close_all(fds)
             host.channel.ask("follow")
@@ -591,14 +710,15 @@ class Supervisor:
         self.listing.hosts = list(self.hosts)
         self._write_status("running")
 
-    def _start_journal(self) -> None:
+    def _start_journal(self, *, watch: bool = True) -> None:
         """A process for the journaler, where there is none. Raises MatchboxError."""
         assert self.plan is not None
         process = self.plan.threads[self.plan.thread_of("journaler")].process
         host = Host(process, "journal", self.plan, self._journal_settings(), life=self._life_held)
         host.wait_ready()
         self.hosts.append(host)
-        self._watch(host)
+        if watch:
+            self._watch(host)
 
     def state(self) -> dict[str, Any]:
         """What every agent says of itself."""
@@ -732,6 +852,7 @@ class Supervisor:
             "pid": os.getpid(),
             "config": str(self.config.path.resolve()),
             "processes": self._pids()[1:],
+            "engines": [h.process.pid for h in self.hosts if h.runs_engine()],
             "standby": self._epochs if self._standby_ready else 0,
             "started": [folder.process_start(pid) for pid in self._pids()],
             **more,

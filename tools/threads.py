@@ -116,6 +116,7 @@ class JournalThread:
         )
 
     def _listen(self, board: Board) -> None:
+        self.board = board
         board.processes[self._number]["pid"] = os.getpid()
         self._bell = Bell(board, self._number)
         self._peers = [Bell(board, peer) for peer in self._plan.peers(self._number)]

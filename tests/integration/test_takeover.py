@@ -28,3 +28,68 @@ def test_a_session_goes_on_when_the_engine_is_killed(
         assert [matchbox.EventKind(int(r["kind"])).name for r in filled] == ["TRADE"]
         print(exchange.text())
     exchange.down()
+
+
+def test_the_supervisor_dies_and_another_one_goes_on(
+    make_exchange: Callable[..., ExchangeProcess],
+) -> None:
+    exchange = make_exchange(standby=True).up()
+    wait_for(lambda: exchange.followed, "a standby follows")
+    with exchange.connect() as alice, exchange.connect("bob") as bob:
+        resting = alice.buy("BTC/USD", "1", "100")
+        collect(alice, resting)
+        bob.market("BTC/USD")  # known from now on
+        assert exchange.process is not None
+        exchange.process.kill()
+        exchange.process.wait()
+        # Nobody looks after it, and trading goes on; also when the engine dies now.
+        os.kill(exchange.host_of("sequencer"), signal.SIGKILL)
+        collect(bob, bob.sell("BTC/USD", "1", "100"))
+        assert [int(r["kind"]) for r in alice.reports(timeout=10)] == [matchbox.EventKind.TRADE]
+        exchange.up()
+        assert "adopted it, epoch 2, 2 sessions" in exchange.text()
+        collect(alice, alice.buy("BTC/USD", "1", "100"))
+        assert "BTC/USD" in alice.markets
+        with exchange.connect("bob") as other:
+            collect(other, other.sell("BTC/USD", "1", "100"))
+        wait_for(lambda: exchange.followed, "a standby follows")
+        os.kill(exchange.host_of("sequencer"), signal.SIGKILL)
+        collect(alice, alice.buy("BTC/USD", "1", "100"))
+    exchange.down()
+    print(exchange.text())
+
+
+def test_an_engine_that_hangs_is_killed_and_succeeded(
+    make_exchange: Callable[..., ExchangeProcess],
+) -> None:
+    exchange = make_exchange(standby=True).up()
+    wait_for(lambda: exchange.followed, "a standby follows")
+    with exchange.connect() as alice:
+        collect(alice, alice.buy("BTC/USD", "1", "100"))
+        engine = exchange.host_of("sequencer")
+        os.kill(engine, signal.SIGSTOP)
+        collect(alice, alice.buy("BTC/USD", "1", "100"))
+        with pytest.raises(ProcessLookupError):
+            os.kill(engine, signal.SIGCONT)
+        wait_for(lambda: "engine is stopped" in exchange.text(), "it says why")
+    exchange.down()
+
+
+@pytest.mark.parametrize("agent", ["journaler", "standby"])
+def test_a_process_beside_the_engine_is_replaced(
+    agent: str, make_exchange: Callable[..., ExchangeProcess]
+) -> None:
+    exchange = make_exchange(standby=True).up()
+    wait_for(lambda: exchange.followed, "a standby follows")
+    with exchange.connect() as alice:
+        for _ in range(2):
+            collect(alice, alice.buy("BTC/USD", "1", "100"))
+            victim = exchange.host_of(agent)
+            os.kill(victim, signal.SIGKILL)
+            collect(alice, alice.buy("BTC/USD", "1", "100"))
+            wait_for(lambda gone=victim: gone not in exchange.hosts, "it is forgotten")
+            wait_for(lambda: exchange.followed, "a standby follows")
+        os.kill(exchange.host_of("sequencer"), signal.SIGKILL)
+        collect(alice, alice.buy("BTC/USD", "1", "100"))
+    exchange.down()
+    assert exchange.text().count("Another one is started") == 2
