@@ -155,6 +155,15 @@ class Connection:
         answer, _, _ = self._control.ask(RequestKind.DEFINE, record.tobytes(), number=number)
         return int(answer["account"]), int(answer["sequence"])
 
+    def promote(self) -> tuple[int, str]:
+        """Have the standby take over from the engine, as an operator; sessions go on.
+
+        Returns the last record of the engine before, and how long it took. Raises SessionError if
+        it is refused: then nothing was done.
+        """
+        answer, _, _ = self._control.ask(RequestKind.PROMOTE)
+        return int(answer["sequence"]), answer["text"].decode()
+
     def listing(self) -> tuple[dict[int, dict[str, Any]], dict[int, int]]:
         """The rules of every market as they are now, in ticks and units, and the supply of every
         asset in units, both by number.

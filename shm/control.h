@@ -15,6 +15,8 @@
  * DEFINE      an operator's; the request is followed, in the same packet, by an ADD_ or REMOVE_ record (128 bytes). The
  *             exchange sets memory aside where that needs some, logs the record, and answers; or refuses, and nothing
  *             is done. Number 0 in an ADD_ record: one that is free; in a REMOVE_ record: by its name
+ * PROMOTE     an operator's: the standby takes over from an engine that is well. The answer has the last record of the
+ *             engine before, and how long it took
  *
  * These are answered with one descriptor of a sealed file, whose content is JSON:
  *
@@ -42,7 +44,8 @@ enum mb_request_kind {
     MB_REQUEST_BALANCES = 7,
     MB_REQUEST_ORDERS = 8,
     MB_REQUEST_DEFINE = 9,
-    MB_REQUEST_LISTING = 10
+    MB_REQUEST_LISTING = 10,
+    MB_REQUEST_PROMOTE = 12
 };
 
 enum mb_request_flag {

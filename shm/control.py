@@ -66,6 +66,7 @@ class RequestKind(IntEnum):
     ORDERS = 8
     DEFINE = 9
     LISTING = 10
+    PROMOTE = 12
 
 
 class RequestFlag(IntFlag):

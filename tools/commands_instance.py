@@ -1,4 +1,4 @@
-"""`matchbox up`, `down`, `status`, `ring`: running an exchange, and looking at it."""
+"""`matchbox up`, `down`, `promote`, `status`, `ring`: running an exchange, and looking at it."""
 
 from pathlib import Path
 
@@ -39,6 +39,17 @@ def register(app: typer.Typer) -> None:
         from matchbox.tools import run
 
         raise typer.Exit(run.down(exchange, timeout))
+
+    @app.command()
+    def promote(
+        exchange: str = typer.Argument(
+            ..., metavar="EXCHANGE", help="An instance's name, its data folder or configuration."
+        ),
+    ) -> None:
+        """Have the standby take over from an engine that is well; sessions go on."""
+        from matchbox.tools import run
+
+        raise typer.Exit(run.promote(exchange))
 
     @app.command()
     def status(

@@ -15,7 +15,6 @@ closed.
 A number stays with its matcher for the whole run: that goes on counting its trades.
 """
 
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -40,6 +39,7 @@ from matchbox.tools.catalog import (
     view_of,
 )
 from matchbox.tools.channel import Channel
+from matchbox.tools.process import StandbyLine
 from matchbox.tools.sessions import Operator, Refused
 
 _PATIENCE_S = 60.0
@@ -66,7 +66,7 @@ class Listing:
     operator: Operator | None = None
     placed: dict[int, PlanMarket] = field(default_factory=dict)
     matchers: dict[int, int] = field(default_factory=dict)  # of every number of this run
-    standby: Channel | None = None
+    standby: StandbyLine | None = None
 
     def __post_init__(self) -> None:
         for market in self.plan.markets:
@@ -190,8 +190,7 @@ class Listing:
         try:
             self._format(listed)
             if self.standby is not None:
-                with contextlib.suppress(EngineDown):  # then there will be another one
-                    self.standby.ask("market", number=market.number, matcher=market.matcher)
+                self.standby.tell("market", number=market.number, matcher=market.matcher)
             # The sequencer last: from then on the record would be taken.
             for host in self._engines():
                 host.channel.ask("place_market", market=asdict(market))

@@ -6,6 +6,7 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from matchbox.core.plan import Plan
@@ -13,6 +14,7 @@ from matchbox.shm.errors import EngineDown, MatchboxError
 from matchbox.tools.channel import Channel, call
 
 _EXIT_PATIENCE_S = 10.0
+_STANDBY_PATIENCE_S = 5.0
 # The process of a plan that a standby is, until it has taken over.
 STANDBY = -1
 
@@ -96,6 +98,26 @@ class Host:
             status = self.process.wait()
         os.close(self.pidfd)
         return status
+
+
+class StandbyLine:
+    """What a standby is told while it follows. One that does not answer is killed: another one is
+    started in its place.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def tell(self, do: str, *, fds: Iterable[int] = (), **fields: Any) -> None:
+        try:
+            self._host.channel.ask(do, fds=fds, timeout=_STANDBY_PATIENCE_S, **fields)
+        except MatchboxError:
+            self._host.process.kill()
+
+    def promote(self, why: str, patience_s: float) -> dict[str, Any]:
+        """What it says of its takeover. Raises MatchboxError."""
+        channel = self._host.channel
+        return channel.ask("promote", why=why, patience=patience_s, timeout=patience_s + 1.0)
 
 
 class Stranger:

@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from matchbox.shm.connect import data_folder
+from matchbox.shm.connect import data_folder, look
 from matchbox.shm.errors import BadArgument
 from matchbox.tools import folder
 from matchbox.tools.config import Config, load
@@ -136,6 +136,17 @@ def find_data(exchange: str) -> Path:
     if path.is_file():
         return load(path).data
     return data_folder(exchange)
+
+
+def promote(exchange: str) -> int:
+    """Switch to the standby; returns the exit status."""
+    connection = look(find_data(exchange), timeout=60.0)
+    try:
+        sequence, took = connection.promote()
+    finally:
+        connection.close()
+    print(f"The standby has taken over at sequence {sequence:,}: {took}.")
+    return 0
 
 
 def down(exchange: str, timeout: float) -> int:

@@ -43,12 +43,14 @@ from matchbox.shm.session import Session
 from matchbox.tools.channel import Channel, close_all
 from matchbox.tools.config import Config
 from matchbox.tools.folder import process_start
+from matchbox.tools.process import StandbyLine
 
 if TYPE_CHECKING:
     from matchbox.tools.catalog import Listed
     from matchbox.tools.listing import Listing
 
 _ANSWER_TIMEOUT_S = 30.0
+_PROMOTE_PATIENCE_S = 55.0
 # Of operator records. A transfer has two balances; the first answers it.
 _ANSWERS = (EventKind.DONE, EventKind.REJECTED, EventKind.BALANCE)
 # Lines beside those of sessions, and how long one without a session may be silent where all lines
@@ -136,7 +138,7 @@ class Doorkeeper:
     selector: selectors.BaseSelector
     sessions: dict[int, Attached] = field(default_factory=dict)  # by slot
     plan: Plan = field(init=False)
-    standby: Channel | None = None
+    standby: StandbyLine | None = None
     _listener: socket.socket | None = None
     _lines: dict[socket.socket, Line] = field(default_factory=dict)
     _lost_slots: set[int] = field(default_factory=set)
@@ -278,6 +280,8 @@ class Doorkeeper:
         if kind == RequestKind.MARKETS:
             markets = [market.record for market in self._markets()]
             return reply(count=len(markets)), [], np.array(markets, MARKET_RECORD).tobytes()
+        if kind == RequestKind.PROMOTE:
+            return self._promote(uid)
         if kind == RequestKind.CLOSE:
             return self._close(request, pid)
         if kind in (
@@ -378,15 +382,13 @@ class Doorkeeper:
             answer = host.ask("open_session", slot=slot, fds=fds, about=about)
             after = max(after, int(answer["after"]))
         if self.standby is not None:
-            with contextlib.suppress(EngineDown):  # then there will be another one
-                self.standby.ask("open_session", slot=slot, fds=fds, after=after, about=about)
+            self.standby.tell("open_session", slot=slot, fds=fds, after=after, about=about)
 
     def _close_slot(self, slot: int) -> None:
         for host in self.hosts:
             host.ask("close_session", slot=slot)
         if self.standby is not None:
-            with contextlib.suppress(EngineDown):
-                self.standby.ask("close_session", slot=slot)
+            self.standby.tell("close_session", slot=slot)
 
     def _memory(self, name: str) -> tuple[int, int, Ring]:
         """Descriptors of a session's two rings, and the report ring as we see it."""
@@ -510,6 +512,21 @@ class Doorkeeper:
         """Those that there are, without those that somebody's record has removed."""
         self.listing.sweep()
         return list(self.listing.catalog.markets.values())
+
+    def _promote(self, uid: int) -> tuple[bytes, list[int], bytes]:
+        """Have the standby take over from an engine that is well."""
+        if not self._operates(uid):
+            raise Refused(
+                Reason.NOT_PERMITTED, f"not an operator of this exchange: user={_user(uid)}"
+            )
+        if self.standby is None:
+            raise Refused(Reason.NO_STANDBY, "allowed: once a standby follows")
+        try:
+            done = self.standby.promote(f"asked to by user {_user(uid)}", _PROMOTE_PATIENCE_S)
+        except MatchboxError as error:
+            raise Refused(Reason.NO_STANDBY, str(error)) from None
+        took = ", ".join(f"{what} {ms:.1f} ms" for what, ms in done["ms"].items())
+        return reply(sequence=int(done["sequence"]), text=took), [], b""
 
     def _ask_sequencer(self, do: str, **fields: Any) -> dict[str, Any]:
         """What the host of the sequencer answers. Raises Refused."""

@@ -20,6 +20,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 
+from matchbox.core.plan import outlives_engine
 from matchbox.shm import segment
 from matchbox.shm.board import Board
 from matchbox.shm.depth import Book, read_definition
@@ -141,10 +142,13 @@ def look(data: Path) -> Look:
     if status["state"] in _LIVING and supervisor not in alive:
         status["state"] = "dead"
     now = Look(time.time_ns(), {**status, "data": str(data)})
+    epoch = int(status["epoch"])
+    world = int(status.get("world", epoch))
+    names = segment.names(status["instance"])
     parts = {
         name.part: name
-        for name in segment.names(status["instance"])
-        if name.epoch == int(status["epoch"])
+        for name in names
+        if name.epoch == (world if outlives_engine(name.part) else epoch)
     }
     if "board" in parts:
         _board(now, parts["board"], alive)
@@ -159,8 +163,26 @@ def look(data: Path) -> Look:
             elif part != "board":
                 now.rings.append(_ring(parts[part], _readers(part, matchers)))
     _positions(now)
+    now.instance["standby"] = _standby(now, int(status.get("standby") or 0))
     now.sessions = _sessions(alive)
     return now
+
+
+def _standby(now: Look, epoch: int) -> dict[str, Any] | None:
+    """What the standby does, and how many records it is behind the engine; None without one."""
+    log = next((ring for ring in now.rings if ring["name"] == "log"), None)
+    if not epoch or log is None:
+        return None
+    instance = now.instance["instance"]
+    with contextlib.suppress(SegmentError):
+        board = Board.attach(
+            segment.attach(segment.SegmentName(instance, epoch, "board"), writable=False)
+        )
+        name = segment.SegmentName(instance, epoch, "log")
+        position = Ring.attach(segment.attach(name, writable=False)).produced
+        lag = max(0, log["produced"] - position)
+        return {"epoch": epoch, "state": board.state, "position": position, "lag": lag}
+    return None
 
 
 def _usage(pid: int, alive: list[int]) -> dict[str, Any]:
@@ -327,6 +349,11 @@ def render(now: Look) -> RenderableType:
     head += f"data {about['data']}"
     if "sequence" in about:
         head += f"\nended at sequence {about['sequence']:,}, state hash {about['hash']}"
+    if about.get("standby"):
+        standby = about["standby"]
+        head += f"\nstandby {standby['state']}, {standby['lag']:,} records behind"
+    elif about["state"] == "running":
+        head += "\nno standby"
     if "cause" in about:
         head += f"\nended because of {about['cause']}"
     if about["state"] in ("dead", "failed"):

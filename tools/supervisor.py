@@ -57,7 +57,7 @@ from matchbox.tools.channel import close_all
 from matchbox.tools.config import Config
 from matchbox.tools.folder import read_status
 from matchbox.tools.listing import Listing
-from matchbox.tools.process import STANDBY, Host, adopt
+from matchbox.tools.process import STANDBY, Host, StandbyLine, adopt
 from matchbox.tools.sessions import Doorkeeper, Operator
 from matchbox.tools.signals import StopSignals
 
@@ -607,7 +607,7 @@ class Supervisor:
             return
         self._standby_ready = True
         assert self._doors is not None
-        self._doors.standby = self.listing.standby = host.channel
+        self._doors.standby = self.listing.standby = StandbyLine(host)
         self._write_status("running")
 
     def _bury_standby(self) -> None:
@@ -675,8 +675,8 @@ class Supervisor:
         self._write_status("running")
         took = done["ms"]
         self.say(
-            f"The engine has died ({names}; {done['why']}). Its standby has taken over at sequence "
-            f"{done['sequence']:,}, epoch {self.plan.epoch}: {sum(took.values()):.1f} ms "
+            f"The standby has taken over ({done['why']}; {names}): from sequence "
+            f"{done['sequence']:,} on, epoch {self.plan.epoch}, in {sum(took.values()):.1f} ms "
             f"({', '.join(f'{what} {ms:.1f}' for what, ms in took.items())})."
         )
         self._leave_log(before)

@@ -1,5 +1,6 @@
 """The engine dies, and its standby goes on."""
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -9,6 +10,7 @@ import pytest
 
 import matchbox
 from tests.integration.conftest import ExchangeProcess, collect, wait_for
+from tests.integration.test_backup import command
 
 
 @pytest.mark.parametrize("topology", ["compact", "wide", "by hand"])
@@ -93,3 +95,34 @@ def test_a_process_beside_the_engine_is_replaced(
         collect(alice, alice.buy("BTC/USD", "1", "100"))
     exchange.down()
     assert exchange.text().count("Another one is started") == 2
+
+
+def test_an_operator_switches_to_the_standby(
+    make_exchange: Callable[..., ExchangeProcess],
+) -> None:
+    exchange = make_exchange(standby=True).up()
+    wait_for(lambda: exchange.followed, "a standby follows")
+    with exchange.connect() as alice:
+        resting = alice.buy("BTC/USD", "1", "100")
+        collect(alice, resting)
+        assert "The standby has taken over at sequence" in command("promote", exchange.data)
+        collect(alice, alice.buy("BTC/USD", "1", "100"))
+        wait_for(lambda: exchange.followed, "a standby follows")
+        shown = json.loads(command("status", exchange.data, "--json"))
+        assert shown["epoch"] == 2
+        assert (shown["standby"]["state"], shown["standby"]["lag"]) == ("following", 0)
+        assert {agent["name"] for agent in shown["agents"]} >= {"sequencer", "journaler"}
+        assert [m["bid"] for m in shown["markets"]] == ["100.00", None]
+        os.kill(exchange.host_of("standby"), signal.SIGSTOP)
+    exchange.down()
+
+
+def test_without_a_standby_there_is_no_switch(
+    make_exchange: Callable[..., ExchangeProcess],
+) -> None:
+    exchange = make_exchange().up()
+    assert "no standby follows" in command("promote", exchange.data, status=1)
+    with exchange.connect() as alice:
+        os.kill(exchange.host_of("sequencer"), signal.SIGKILL)
+        with pytest.raises(matchbox.EngineDown):
+            alice.reports(timeout=None)
