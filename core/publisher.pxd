@@ -54,6 +54,7 @@ ctypedef struct publisher:
     uint64_t never
     uint16_t* holding       # slots that hold reports, in no order
     uint32_t holding_count
+    uint32_t shown          # of holding_count, to the journaler
     report_slot* slot_table
     uint16_t* slot_of       # by session
     uint8_t* market_source  # by market

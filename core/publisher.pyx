@@ -553,6 +553,9 @@ cdef int64_t _release(publisher* p) noexcept nogil:
             slot.holding = 0
             p.holding_count -= 1
             p.holding[i] = p.holding[p.holding_count]
+    if p.shown != p.holding_count:
+        p.shown = p.holding_count
+        mb_store_release(&p.log.ring.answered.held, p.shown)
     return done
 
 

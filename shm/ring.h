@@ -8,7 +8,8 @@
  *     2304  producer_waiting    park word of the producer (see park.h)
  *     2432  reader_waiting      park word of the one reader of a session ring
  *     2560  answered            report rings: position of the session's last command that was answered, and how many
- *                               reports are filled that wait for their records' assurance (core/publisher.pyx)
+ *                               reports are filled that wait for their records' assurance (core/publisher.pyx);
+ *                               of the log ring, how many sessions hold such reports: the journaler hurries then
  *     2688  detach              report rings: the publisher asks for detachment with this reason code
  *     4096  slots               capacity records of record_size bytes
  *
@@ -64,7 +65,7 @@ typedef struct mb_position {
 
 typedef struct mb_answered {
     uint64_t value;
-    uint64_t held;              /* reports filled and not published: free slots of the ring that are none */
+    uint64_t held;              /* reports filled and not published, which take up slots; of the log ring: sessions */
     uint32_t assurance;         /* enum mb_assurance: what they wait for */
     uint8_t pad[108];
 } mb_answered;

@@ -145,7 +145,9 @@ cdef class Ring:
 
     @property
     def held(self):
-        """Of a report ring: reports that are filled and wait for the assurance of their records."""
+        """Reports that are filled and wait for the assurance of their records; of the log ring, how many sessions have
+        such reports.
+        """
         return mb_load_acquire(&self.ring.answered.held)
 
     @property

@@ -608,8 +608,8 @@ def _assurance(flags: int) -> Assurance:
             return assurance
     raise Refused(
         Reason.BAD_FLAGS,
-        f"reports wait for one assurance: flags={flags}, allowed: one of {RequestFlag.REPLICATED:d} "
-        f"(replicated) and {RequestFlag.DURABLE:d} (durable)",
+        f"reports wait for one assurance: flags={flags}, allowed: one of "
+        f"{RequestFlag.REPLICATED:d} (replicated) and {RequestFlag.DURABLE:d} (durable)",
     )
 
 

@@ -45,7 +45,7 @@ def act(
 
 
 def between(c: Choice, world: World) -> None:
-    """0 to 3 rounds: of all agents, or of some of them in any order; disk and standby as they like."""
+    """0 to 3 rounds: of all agents, or of some of them in any order; disk, standby as they like."""
     for _ in range(c.integer(0, 3)):
         if commands.chance(c, 50):
             world.round()
