@@ -361,6 +361,11 @@ cdef void _attach(publisher* p, const mb_named_record* record) noexcept nogil:
         memcpy(report.client_order_id, record.name, 36)
 
 
+cdef inline bint _waits(const publisher* p, const report_slot* slot) noexcept nogil:
+    """Are its reports held until their records have its assurance? A shadow's are for nobody: they need not be."""
+    return slot.assurance > MB_MATCHED and not p.shadow
+
+
 cdef void _end(report_slot* slot) noexcept nogil:
     """Its last report is out."""
     slot.ending = 0
@@ -393,10 +398,9 @@ cdef void _detach(publisher* p, uint32_t session, uint16_t reason, const mb_reco
     report.assurance = slot.assurance
     report.command_position = slot.answered
     slot.filled += 1
-    slot.ending = 1
     p.slot_of[session] = NO_SLOT
-    if mb_unlikely(slot.assurance != MB_MATCHED):
-        slot.touched = 1
+    if mb_unlikely(_waits(p, slot)):
+        slot.ending = slot.touched = 1
         return
     mb_publish(&slot.reports, slot.filled)
     slot.filled = 0
@@ -517,7 +521,7 @@ cdef void _hold(publisher* p, uint32_t number) noexcept nogil:
 cdef uint64_t _publish_reached(report_slot* slot, uint64_t reached) noexcept nogil:
     """Publish the reports of records up to `reached`; returns how many. They are in the order of their records."""
     cdef uint64_t low = 0, high = slot.filled, middle
-    if _held_sequence(slot, 0) > reached:
+    if high == 0 or _held_sequence(slot, 0) > reached:
         return 0
     while low < high:
         middle = (low + high) // 2
@@ -566,7 +570,7 @@ cdef void _flush(publisher* p) noexcept nogil:
         slot = &p.slot_table[i]
         if slot.touched:
             slot.touched = 0
-            if mb_unlikely(slot.assurance != MB_MATCHED):
+            if mb_unlikely(_waits(p, slot)):
                 _hold(p, i)
                 continue
             if slot.filled:
@@ -723,7 +727,7 @@ cdef class Publisher(Agent):
     def close_session(self, uint32_t slot):
         """Forget a slot's memory. Raises BadArgument while a session is attached to it."""
         cdef report_slot* place = &self.state.slot_table[slot]
-        if place.session:
+        if place.session or place.ending:
             raise BadArgument(f"a session is attached: slot={slot}, session={place.session}")
         place.open = 0
         self._kept[3][slot] = None
