@@ -173,7 +173,9 @@ class Exchange:
         self.sequencer.clock_ns = 1_000_000_000
         log = Ring.attach(self.segment("log"))
         # What reads the log, and what says how far it is durable, which may come later.
-        self._journal, self._disk = (Reader(log, plan.journaler_reader) for _ in range(2))
+        self._journal, self._disk = (
+            Reader(log, plan.journaler_reader) if plan.has_journaler else None for _ in range(2)
+        )
         self._replicated = 0
         self._log: list[NDArray[Any]] = []
         self._random = random.Random(seed) if seed is not None else None
@@ -267,6 +269,8 @@ class Exchange:
         """Take what is in the log, as the journaler does. durable: so many more records become so;
         None: all. Returns how many became durable.
         """
+        if self._journal is None or self._disk is None:
+            return 0
         records = self._journal.read(1 << 20, LOG_RECORD, release=False)
         if len(records):
             self._log.append(records)
@@ -284,7 +288,7 @@ class Exchange:
 
     def reached(self, assurance: int) -> int:
         """Sequence of the last record that has an assurance."""
-        durable = int(self._disk.position)
+        durable = int(self._disk.position) if self._disk is not None else 0
         if assurance == Assurance.DURABLE:
             return durable
         if assurance == Assurance.REPLICATED:
