@@ -7,7 +7,7 @@ Question   from the moment an order should be sent to the moment its answer is i
 Set-up     as in the pipeline's benchmark: engine on a core of its own, bot and journaler share
            another. A durable session sends; a matched one has subscribed to the account and is
            told of the same orders. The bot sleeps for some 50 microseconds when it has nothing
-           to do, since the journaler needs its core.
+           to do, since the journaler needs its core. No standby, which would need one, too.
 Flow       mix B of benchmarks/flows.py in one market, again and again. Open loop: each command has
            a planned time; what delays one delays those behind it, and all of that counts.
 Disk       4 KiB written and flushed, one after the other, by this process on the journal's disk,
@@ -31,6 +31,7 @@ from benchmarks.pipeline import Bot, Cores, Cycle
 
 RATES = (10_000, 100_000)
 NAP_S = 50e-6
+ALONE = "[standby]\nenabled = false\n"
 WAITING = ("durable", "matched")
 POINTS = ("p50", "p90", "p99", "p99.9", "max")
 
@@ -134,7 +135,7 @@ def check(durable: NDArray[Any], matched: NDArray[Any]) -> None:
 
 def one_run(cycle: Cycle, cores: Cores, rate: int, seconds: float, flushes: int) -> Any:
     """Microseconds of the disk's flushes and of both sessions' orders."""
-    with pipeline.exchange(1, cores) as (data, _):
+    with pipeline.exchange(1, cores, ALONE) as (data, _):
         watcher, _ = pipeline.connect(data, "watcher")
         watcher.subscribe(watcher.account)
         watcher.reports(timeout=10)
@@ -183,8 +184,23 @@ def run(arguments: list[str] | None = None) -> int:
                 for who, values in figures.items()
             ],
         )
-    report.write("durable", results, directory=given.output)
+    report.write(
+        "durable", results, directory=given.output, draw=lambda figure: _draw(figure, results)
+    )
     return 0
+
+
+def _draw(figure: Any, results: dict[str, Any]) -> None:
+    axes = figure.subplots()
+    for rate, figures in results["rates"].items():
+        for who, values in figures.items():
+            label = f"{who}, {int(rate):,}/s"
+            axes.plot(POINTS, [values[p]["median"] for p in POINTS], marker="o", label=label)
+    axes.set_yscale("log")
+    axes.set_ylabel("microseconds, planned time to report; of a flush")
+    axes.set_title("Reports that are durable, and that are matched")
+    axes.legend()
+    axes.grid(True, which="both", alpha=0.3)
 
 
 if __name__ == "__main__":
