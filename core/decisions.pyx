@@ -559,7 +559,8 @@ cdef uint32_t _session_named(const sequencer* s, const char* name) noexcept nogi
 
 cdef uint16_t decide_attach(sequencer* s, mb_named_record* record) noexcept nogil:
     cdef uint32_t number
-    if not _printable(record.name, MB_NAME_BYTES, 1) or record.slot >= s.slots or record.cancel_on_detach > 1:
+    if not _printable(record.name, MB_NAME_BYTES, 1) or record.slot >= s.slots or record.cancel_on_detach > 1 \
+            or record.assurance > MB_DURABLE:
         return MB_BAD_DEFINITION
     if record.account != 0 and ledger_account(&s.books, record.account) == NULL:
         return MB_UNKNOWN_ACCOUNT

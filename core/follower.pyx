@@ -36,15 +36,17 @@ cdef inline uint64_t _least(const mb_ring* ring, uint32_t readers, uint64_t leas
     return least
 
 
-cdef inline void _give_back(follower* f) noexcept nogil:
-    """What is in the journal, our log need not keep; what all of our agents are past is replicated."""
+cdef inline int64_t _give_back(follower* f) noexcept nogil:
+    """What is in the journal, our log need not keep; what all of our agents are past is replicated. 1: more is."""
     cdef uint64_t position = f.own.log.position
     cdef uint64_t durable = mb_load_acquire(&f.source.readers[f.journaler].value)
     cdef uint64_t applied = _least(f.log, f.gates, position)
     mb_store_release(&f.log.readers[f.journaler].value, durable if durable < position else position)
-    if applied != f.replicated:
-        f.replicated = applied
-        mb_store_release(&f.source.readers[MB_RING_REPLICATED].value, applied)
+    if applied == f.replicated:
+        return 0
+    f.replicated = applied
+    mb_store_release(&f.source.readers[MB_RING_REPLICATED].value, applied)
+    return 1
 
 
 cdef bint _same(const mb_record* one, const mb_record* other) noexcept nogil:
@@ -99,8 +101,9 @@ cdef int64_t _poll(void* state) noexcept nogil:
     cdef int64_t work
     if f.stage == DONE:
         return 0
-    _give_back(f)
-    work = _compare_all(f)
+    # Work, since the living publisher may wait for it: our loop rings it.
+    work = _give_back(f)
+    work += _compare_all(f)
     if f.stage != FOLLOWING and f.stage != DRAINING:
         return work
     position = f.own.log.position

@@ -119,6 +119,7 @@ cdef class Loop:
     cdef uint32_t* _words[MAX_WORDS]
     cdef uint32_t _word_count
     cdef mb_park_word* _other_bell
+    cdef mb_park_word* _other_peer
     cdef volatile int _asked
     cdef volatile int _stopping
     cdef list _kept
@@ -199,6 +200,8 @@ cdef class Loop:
         cdef uint32_t i
         for i in range(self._peer_count):
             mb_wake(&self._bells[self._peers[i]].waiting)
+        if self._other_peer != NULL:
+            mb_wake(&self._other_peer.waiting)
 
     cdef void _collect_words(self) noexcept nogil:
         """Our bell and the park words of the attached sessions' command rings."""
@@ -267,10 +270,12 @@ cdef class Loop:
         """What to do from now on when there is nothing to do; by the loop's thread."""
         self._idle = _idle_strategy(idle)
 
-    def listen(self, Bell bell):
-        """Wake up by another board's bell, too; None: no more. By the loop's thread."""
+    def listen(self, Bell bell, Bell peer=None):
+        """Wake up by another board's bell, too, and ring a `peer` there after work; None: no more. By the loop's thread.
+        """
         self._other_bell = NULL if bell is None else bell._word
-        self._kept.append(bell)
+        self._other_peer = NULL if peer is None else peer._word
+        self._kept += (bell, peer)
 
     def ring(self):
         """Wake the loop if it sleeps."""

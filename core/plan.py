@@ -49,7 +49,7 @@ WAKES = {
     "sequencer": ("matcher", "publisher", "journaler"),
     "matcher": ("sequencer", "publisher", "standby"),
     "publisher": ("sequencer", "matcher", "standby"),
-    "journaler": ("sequencer",),
+    "journaler": ("sequencer", "publisher"),
 }
 
 Segments = Callable[[str], Any]
@@ -278,6 +278,7 @@ class Plan:
             max_balances=self.max_balances,
             max_references=self.max_references,
             seed=self.seed,
+            journaled=self.has_journaler,
         )
         for market in self.markets:
             place(sequencer, market, None)
@@ -292,6 +293,7 @@ class Plan:
             ],
             Ring.attach(segments("market-data")),
             log_reader=self.publisher_reader,
+            journal_reader=self.journaler_reader if self.has_journaler else None,
             source_reader=PUBLISHER_READS,
             slots=self.max_sessions,
             max_markets=self.max_markets,

@@ -16,13 +16,16 @@ ctypedef struct report_slot:
     mb_producer reports
     mb_ring* commands       # for its park word: the bot sleeps there
     uint64_t read           # last believed position of the bot
-    uint64_t filled         # reports filled and not yet published
+    uint64_t filled         # reports filled and not yet published: of a session that waits for more than a match, held
     uint64_t answered       # its last command that was answered
     uint64_t attached_at    # log record of its last attachment
     uint32_t session        # attached session, 0 = none
     uint8_t open            # memory is known
     uint8_t full            # a report did not fit: nothing more is sent until it is detached
     uint8_t touched
+    uint8_t assurance       # enum mb_assurance: what its reports wait for
+    uint8_t holding         # it is in the list of those that hold reports
+    uint8_t ending          # DETACHED is filled; the slot is free when that is published
 
 ctypedef struct subscription:
     uint32_t account
@@ -45,6 +48,13 @@ ctypedef struct publisher:
     uint64_t released       # log records done
     uint64_t release        # the last RELEASE: its sequence, and the list's id
     uint64_t release_list
+    # Positions in the log ring, of the journaler and of the standby; `never` where there is no journaler.
+    const uint64_t* durable
+    const uint64_t* replicated
+    uint64_t never
+    uint16_t* holding       # slots that hold reports, in no order
+    uint32_t holding_count
+    uint32_t shown          # of holding_count, to the journaler
     report_slot* slot_table
     uint16_t* slot_of       # by session
     uint8_t* market_source  # by market

@@ -12,6 +12,7 @@ class Publisher(Agent):
         market_data: Ring,
         *,
         log_reader: int = 0,
+        journal_reader: int | None = None,
         source_reader: int = 0,
         ledger_reader: int = 0,
         slots: int = 64,

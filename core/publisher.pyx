@@ -14,6 +14,8 @@ Invariants:
     - It waits for nobody but the source of the next event: report rings that are full are a reason to detach
       their session (`detach` in the ring's header asks the sequencer), and market data gates nobody.
     - One slot of every report ring is kept for the last report, DETACHED.
+    - A report is published when its record has the assurance that its session waits for, not before, and in the order
+      of the log. Until then it stands in the session's ring, filled; the disk holds up nothing else.
     - Its log cursor is released only after everything the record caused is out.
 """
 
@@ -78,7 +80,7 @@ cdef inline mb_report* _report(publisher* p, uint32_t session, const mb_record* 
     mb_clear_record(report)
     report.sequence = record.sequence
     report.timestamp_ns = record.timestamp_ns
-    report.assurance = MB_MATCHED
+    report.assurance = slot.assurance
     return report
 
 
@@ -337,8 +339,8 @@ cdef void _on_event(publisher* p, const mb_record* record, const mb_event* event
 cdef void _attach(publisher* p, const mb_named_record* record) noexcept nogil:
     cdef report_slot* slot
     cdef mb_report* report
-    if record.slot >= p.slots or not p.slot_table[record.slot].open:
-        return  # replayed: its memory is long gone
+    if record.slot >= p.slots or not p.slot_table[record.slot].open or p.slot_table[record.slot].ending:
+        return  # replayed: its memory is long gone; or another attachment's last reports are still there
     slot = &p.slot_table[record.slot]
     if p.shadow:
         reports_anew(slot)
@@ -348,6 +350,8 @@ cdef void _attach(publisher* p, const mb_named_record* record) noexcept nogil:
     slot.filled = 0
     slot.read = slot.reports.position
     slot.answered = record.position
+    slot.assurance = record.assurance if record.assurance else <uint8_t>MB_MATCHED
+    slot.reports.ring.answered.assurance = slot.assurance
     p.slot_of[record.id] = <uint16_t>record.slot
     report = _report(p, record.id, <const mb_record*>record)
     if report != NULL:
@@ -355,6 +359,19 @@ cdef void _attach(publisher* p, const mb_named_record* record) noexcept nogil:
         report.account = record.account
         report.command_position = record.position
         memcpy(report.client_order_id, record.name, 36)
+
+
+cdef inline bint _waits(const publisher* p, const report_slot* slot) noexcept nogil:
+    """Are its reports held until their records have its assurance? A shadow's are for nobody: they need not be."""
+    return slot.assurance > MB_MATCHED and not p.shadow
+
+
+cdef void _end(report_slot* slot) noexcept nogil:
+    """Its last report is out."""
+    slot.ending = 0
+    slot.session = 0
+    mb_store_release32(&slot.reports.ring.header.state, MB_RING_CLOSED)
+    mb_wake_now(&slot.commands.producer_waiting.waiting)
 
 
 cdef void _detach(publisher* p, uint32_t session, uint16_t reason, const mb_record* record) noexcept nogil:
@@ -378,16 +395,17 @@ cdef void _detach(publisher* p, uint32_t session, uint16_t reason, const mb_reco
     report.reason = reason
     report.sequence = record.sequence
     report.timestamp_ns = record.timestamp_ns
-    report.assurance = MB_MATCHED
+    report.assurance = slot.assurance
     report.command_position = slot.answered
     slot.filled += 1
+    p.slot_of[session] = NO_SLOT
+    if mb_unlikely(_waits(p, slot)):
+        slot.ending = slot.touched = 1
+        return
     mb_publish(&slot.reports, slot.filled)
     slot.filled = 0
     slot.touched = 0
-    slot.session = 0
-    p.slot_of[session] = NO_SLOT
-    mb_store_release32(&slot.reports.ring.header.state, MB_RING_CLOSED)
-    mb_wake_now(&slot.commands.producer_waiting.waiting)
+    _end(slot)
 
 
 cdef void _subscribe(publisher* p, uint32_t session, uint32_t account, bint on) noexcept nogil:
@@ -482,6 +500,69 @@ cdef inline int _source_of(const publisher* p, const mb_record* record) noexcept
     return 0 if _moves_money(record.kind) else -1
 
 
+# ---- reports that wait ---------------------------------------------------------------------------------
+
+cdef inline uint64_t _held_sequence(const report_slot* slot, uint64_t ahead) noexcept nogil:
+    return (<const mb_report*>mb_producer_slot(&slot.reports, ahead)).sequence
+
+
+cdef void _hold(publisher* p, uint32_t number) noexcept nogil:
+    """Keep what is filled until its records have the session's assurance."""
+    cdef report_slot* slot = &p.slot_table[number]
+    # In this order: who sees the answer sees the room that it takes, held or published (Sequencer, _note).
+    mb_store_release(&slot.reports.ring.answered.held, slot.filled)
+    mb_store_release(&slot.reports.ring.answered.value, slot.answered)
+    if slot.filled and not slot.holding:
+        slot.holding = 1
+        p.holding[p.holding_count] = <uint16_t>number
+        p.holding_count += 1
+
+
+cdef uint64_t _publish_reached(report_slot* slot, uint64_t reached) noexcept nogil:
+    """Publish the reports of records up to `reached`; returns how many. They are in the order of their records."""
+    cdef uint64_t low = 0, high = slot.filled, middle
+    if high == 0 or _held_sequence(slot, 0) > reached:
+        return 0
+    while low < high:
+        middle = (low + high) // 2
+        if _held_sequence(slot, middle) <= reached:
+            low = middle + 1
+        else:
+            high = middle
+    mb_publish(&slot.reports, low)
+    slot.filled -= low
+    mb_store_release(&slot.reports.ring.answered.held, slot.filled)
+    if slot.ending and slot.filled == 0:
+        _end(slot)
+    mb_wake(&slot.commands.producer_waiting.waiting)
+    return low
+
+
+cdef int64_t _release(publisher* p) noexcept nogil:
+    """Publish the held reports that the cursors have passed; returns how many. Looks at sessions that hold some."""
+    # Acquire: what the journaler has on the disk, and the standby has done, comes before anybody is told.
+    cdef uint64_t durable = mb_load_acquire(p.durable)
+    cdef uint64_t replicated = mb_load_acquire(p.replicated)
+    cdef report_slot* slot
+    cdef uint32_t i = 0
+    cdef int64_t done = 0
+    if replicated < durable:
+        replicated = durable
+    while i < p.holding_count:
+        slot = &p.slot_table[p.holding[i]]
+        done += <int64_t>_publish_reached(slot, durable if slot.assurance == MB_DURABLE else replicated)
+        if slot.filled:
+            i += 1
+        else:
+            slot.holding = 0
+            p.holding_count -= 1
+            p.holding[i] = p.holding[p.holding_count]
+    if p.shown != p.holding_count:
+        p.shown = p.holding_count
+        mb_store_release(&p.log.ring.answered.held, p.shown)
+    return done
+
+
 cdef void _flush(publisher* p) noexcept nogil:
     cdef uint32_t i
     cdef report_slot* slot
@@ -489,6 +570,9 @@ cdef void _flush(publisher* p) noexcept nogil:
         slot = &p.slot_table[i]
         if slot.touched:
             slot.touched = 0
+            if mb_unlikely(_waits(p, slot)):
+                _hold(p, i)
+                continue
             if slot.filled:
                 mb_publish(&slot.reports, slot.filled)
                 slot.filled = 0
@@ -535,13 +619,16 @@ cdef int64_t _poll(void* state) noexcept nogil:
         mb_reader_advance(&p.log, done)
         mb_release(&p.log)
         p.released = p.log.position
+    if mb_unlikely(p.holding_count != 0):
+        work += _release(p)
     return work
 
 
 cdef class Publisher(Agent):
     """The publisher of an exchange.
 
-    log           the log ring; this agent is gating reader `log_reader`
+    log           the log ring; this agent is gating reader `log_reader`, the journaler `journal_reader`; None: no
+                  journaler, and no record is ever durable
     sources       event rings: the ledger's, then the matchers'; gating reader `source_reader` of each
     market_data   the public, lossy ring; the publisher is its producer
     max_orders    live orders, plus what can be in flight in the log
@@ -550,9 +637,9 @@ cdef class Publisher(Agent):
     """
 
     def __cinit__(self, Ring log not None, list sources not None, Ring market_data not None, *,
-                  uint32_t log_reader=0, uint32_t source_reader=0, uint32_t ledger_reader=0, uint32_t slots=64,
-                  uint32_t max_sessions=4096, uint32_t max_markets=1024, uint32_t max_orders=65536,
-                  uint32_t max_subscriptions=4096, uint32_t batch=256, uint64_t seed=0):
+                  uint32_t log_reader=0, journal_reader=None, uint32_t source_reader=0, uint32_t ledger_reader=0,
+                  uint32_t slots=64, uint32_t max_sessions=4096, uint32_t max_markets=1024,
+                  uint32_t max_orders=65536, uint32_t max_subscriptions=4096, uint32_t batch=256, uint64_t seed=0):
         cdef publisher* p = &self.state
         cdef Ring ring
         cdef uint32_t i
@@ -565,6 +652,8 @@ cdef class Publisher(Agent):
             ring = sources[i]
             mb_reader_attach(&p.sources[i], ring.ring, ledger_reader if i == 0 else source_reader)
         p.source_count = len(sources)
+        p.durable = &p.never if journal_reader is None else &log.ring.readers[<uint32_t>journal_reader].value
+        p.replicated = &log.ring.readers[MB_RING_REPLICATED].value
         mb_lossy_attach(&p.market_data, market_data.ring)
         p.slots, p.max_sessions, p.max_markets = slots, max_sessions, max_markets
         p.max_subscriptions, p.batch = max_subscriptions, batch
@@ -573,7 +662,8 @@ cdef class Publisher(Agent):
         p.market_source = <uint8_t*>calloc(max_markets + 1, 1)
         p.depths = <depth_writer**>calloc(max_markets + 1, sizeof(depth_writer*))
         p.subscriptions = <subscription*>calloc(max_subscriptions, sizeof(subscription))
-        if not (p.slot_table and p.slot_of and p.market_source and p.depths and p.subscriptions):
+        p.holding = <uint16_t*>calloc(slots, sizeof(uint16_t))
+        if not (p.holding and p.slot_table and p.slot_of and p.market_source and p.depths and p.subscriptions):
             raise MemoryError(f"publisher: sessions={max_sessions}, markets={max_markets}")
         memset(p.slot_of, 0xFF, (max_sessions + 1) * sizeof(uint16_t))
         # An order leaves this table when its last event is published, which may be a whole log later.
@@ -583,6 +673,7 @@ cdef class Publisher(Agent):
 
     def __dealloc__(self):
         cdef publisher* p = &self.state
+        free(p.holding)
         free(p.slot_table)
         free(p.slot_of)
         free(p.market_source)
@@ -636,7 +727,7 @@ cdef class Publisher(Agent):
     def close_session(self, uint32_t slot):
         """Forget a slot's memory. Raises BadArgument while a session is attached to it."""
         cdef report_slot* place = &self.state.slot_table[slot]
-        if place.session:
+        if place.session or place.ending:
             raise BadArgument(f"a session is attached: slot={slot}, session={place.session}")
         place.open = 0
         self._kept[3][slot] = None
@@ -686,8 +777,12 @@ cdef class Publisher(Agent):
 
     @property
     def position(self):
-        """Sequence of the last log record whose outputs are out."""
-        return self.state.released
+        """Sequence of the last log record whose outputs are out, reports that wait for an assurance included."""
+        cdef uint64_t done = self.state.released
+        cdef uint32_t i
+        for i in range(self.state.holding_count):
+            done = min(done, _held_sequence(&self.state.slot_table[self.state.holding[i]], 0) - 1)
+        return done
 
     @property
     def counters(self):

@@ -79,8 +79,8 @@ cdef int replay_record(sequencer* s, const mb_record* given) noexcept nogil:
     mb_copy_record(&copy, record)
     _undo_stamps(&copy)
     decide_record(s, &s.sessions[record.session], &copy)
-    # Some are also refused because their memory is not there, which no log can say.
-    if not (record.kind == MB_ATTACH_SESSION and record.reject == MB_BAD_DEFINITION) and not (
+    # Some are also refused because their memory, or the journal, is not there, which no log can say.
+    if not (record.kind == MB_ATTACH_SESSION and record.reject in (MB_BAD_DEFINITION, MB_NOT_JOURNALED)) and not (
             record.kind == MB_ADD_MARKET and record.reject == MB_NOT_PREPARED):
         if copy.reject != record.reject:
             return OTHER + copy.reject

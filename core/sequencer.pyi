@@ -28,6 +28,7 @@ class Sequencer(Agent):
         max_references: int = 65536,
         batch: int = 256,
         seed: int = 0,
+        journaled: bool = False,
     ) -> None: ...
     def place_market(
         self, market: int, matcher: int, max_orders: int, max_specials: int

@@ -99,12 +99,15 @@ cdef uint16_t _note(sequencer* s, session_slot* slot) noexcept nogil:
     cdef uint64_t taken = s.sessions[slot.session].position
     cdef uint64_t produced = mb_load_acquire(&slot.commands.producer.value)
     cdef uint64_t read = mb_load_acquire(&slot.commands.readers[1].value)
-    cdef uint64_t reports = mb_load_acquire(&slot.reports.producer.value)
-    cdef uint64_t unanswered, free_reports
+    cdef uint64_t reports, held, answered, unanswered, free_reports
     cdef uint64_t asked = mb_load_relaxed(&slot.reports.detach.value)
     slot.allowed = 0
     if asked:
         return <uint16_t>asked
+    # In the opposite order of the publisher's stores, so that no report is missed: at worst one counts twice.
+    answered = mb_load_acquire(&slot.reports.answered.value)
+    held = mb_load_acquire(&slot.reports.answered.held)
+    reports = mb_load_acquire(&slot.reports.producer.value)
     # Unsigned differences: a position that moved backwards, too far forwards or by 2^63 is out of range.
     if produced - taken > slot.command_mask + 1 or produced - slot.noted > slot.command_mask + 1:
         return MB_PROTOCOL_VIOLATION
@@ -115,8 +118,10 @@ cdef uint16_t _note(sequencer* s, session_slot* slot) noexcept nogil:
     if produced == taken:
         return MB_NONE
     # A command is taken only if its reply fits: half of the free report slots are kept for what it did not ask for.
-    free_reports = (slot.report_capacity - (reports - read)) // 2
-    unanswered = taken - mb_load_relaxed(&slot.reports.answered.value)
+    # Reports that are held back take room as those that were not read.
+    held += reports - read
+    free_reports = (slot.report_capacity - held) // 2 if held < slot.report_capacity else 0
+    unanswered = taken - answered
     if free_reports > unanswered:
         slot.allowed = free_reports - unanswered
     return MB_NONE
@@ -352,6 +357,7 @@ cdef class Sequencer(Agent):
     slots          sessions that can be attached at once
     max_*          sizes of the tables, fixed at start (max_balances: of all accounts; 0: four each)
     seed           of hashes of client order ids (speed only)
+    journaled      a journaler makes the log durable; without one, who wants to wait for that is refused
     manual_clock   stamp `clock_ns` instead of the real time (tests)
 
     All methods are called by the thread that polls, or while nothing polls.
@@ -360,7 +366,8 @@ cdef class Sequencer(Agent):
     def __cinit__(self, Ring log not None, Ring ledger not None, list events not None, *, uint32_t reader_index=0,
                   uint32_t slots=64, uint32_t max_sessions=4096, uint32_t max_accounts=65536,
                   uint32_t max_markets=1024, uint32_t max_assets=1024, uint32_t max_orders=65536,
-                  uint64_t max_balances=0, uint32_t max_references=65536, uint32_t batch=256, uint64_t seed=0):
+                  uint64_t max_balances=0, uint32_t max_references=65536, uint32_t batch=256, uint64_t seed=0,
+                  bint journaled=False):
         cdef sequencer* s = &self.state
         cdef Ring ring
         cdef uint32_t i
@@ -374,7 +381,7 @@ cdef class Sequencer(Agent):
             ring = events[i]
             mb_reader_attach(&s.events[i], ring.ring, reader_index)
         s.event_rings = len(events)
-        s.slots, s.batch = slots, batch
+        s.slots, s.batch, s.journaled = slots, batch, journaled
         s.max_sessions, s.max_markets = max_sessions, max_markets
         s.settled = s.log.position
         s.concerns = <uint8_t*>calloc(s.log.mask + 1, 1)

@@ -138,6 +138,7 @@ ctypedef struct sequencer:
     mb_reader events[MAX_SOURCES]
     uint32_t event_rings
     uint32_t slots
+    uint8_t journaled       # somebody makes the log durable
     uint32_t first_slot     # where this round's turn begins
     uint32_t batch          # commands of one session in one round, at most
     uint64_t filled         # log slots filled and not yet published

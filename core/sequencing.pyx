@@ -157,6 +157,9 @@ cdef void sequence_record(sequencer* s, mb_record* record, uint32_t number, uint
     decide_record(s, session, record)
     if record.reject == MB_NONE and record.kind == MB_ATTACH_SESSION and s.slot_table[named.slot].state != SLOT_OPEN:
         record.reject = MB_BAD_DEFINITION
+    elif record.reject == MB_NONE and record.kind == MB_ATTACH_SESSION and named.assurance > MB_MATCHED \
+            and not s.journaled:
+        record.reject = MB_NOT_JOURNALED
     if wants_memory(s, record):
         record.reject = MB_NOT_PREPARED
     conclude(s, record, NULL, NULL)

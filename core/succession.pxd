@@ -5,8 +5,9 @@ ring for each slot of a session, a market-data ring, and depth tables, of the sa
 log, so at the end of the dead engine's log the shadow has written at least as much as the dead one, and the same.
 To go on it needs no more than the living positions:
 
-    reports         of a session, those from the living ring's position on are copied over. A ring that was found full
-                    stays so: its session is detached, as it would have been
+    reports         of a session, those from the living ring's position on are copied over; they wait for the assurance
+                    of their records, as they did, DETACHED included. A ring that was found full stays so: its session
+                    is detached, as it would have been
     market data     likewise, as far as the shadow's ring reaches back: who is further behind is lapped
     depth           tables are written anew, whole; readers wait meanwhile (`version` and `rebuilt` are odd)
 

@@ -6,7 +6,7 @@ from matchbox.core.bits cimport mb_copy_record
 from matchbox.core.depth cimport depth_writer
 from matchbox.core.publisher cimport publisher, report_slot
 from matchbox.shm.depth cimport mb_depth, mb_depth_begin, mb_depth_end, mb_depth_levels, mb_level
-from matchbox.shm.records cimport MB_BUY, MB_SELL, MB_SLOW_READER, mb_market_data
+from matchbox.shm.records cimport MB_BUY, MB_MATCHED, MB_SELL, MB_SLOW_READER, mb_market_data
 from matchbox.shm.ring cimport *
 
 
@@ -71,6 +71,9 @@ cdef bint adopt_reports(publisher* p, report_slot* slot, mb_ring* commands, mb_r
     if ended:
         mb_copy_record(mb_producer_slot(&slot.reports, slot.filled), _shadowed(&shadow, total - 1))
         slot.filled += 1
+        if slot.assurance > MB_MATCHED:
+            slot.ending = 1  # told when it is certain
+            return True
         mb_publish(&slot.reports, slot.filled)
         slot.filled = slot.touched = slot.full = 0
         _end_reports(slot)

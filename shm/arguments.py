@@ -4,8 +4,10 @@ from numbers import Real
 from typing import Any
 
 from matchbox.shm.errors import BadArgument
+from matchbox.shm.records import Assurance
 
 WAITS = ("park", "spin")
+ASSURANCES = {each.name.lower(): each for each in Assurance}
 MAX_TIMEOUT_S = 1e9
 _MAX_NAME = 36
 
@@ -42,6 +44,13 @@ def label(text: Any, name: str) -> str:
             f"{name}={text!r}"
         )
     return text
+
+
+def assurance(name: Any) -> Assurance:
+    """What a session's reports wait for."""
+    if not isinstance(name, str) or name not in ASSURANCES:
+        raise BadArgument(f"assurance must be one of {', '.join(ASSURANCES)}: assurance={name!r}")
+    return ASSURANCES[name]
 
 
 def wait_strategy(wait: Any) -> str:

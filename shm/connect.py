@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from matchbox.shm import arguments
-from matchbox.shm.control import ControlClient, RequestFlag, RequestKind
+from matchbox.shm.control import ASSURANCE_FLAGS, ControlClient, RequestFlag, RequestKind
 from matchbox.shm.depth import Book, MarketData, read_definition
 from matchbox.shm.errors import BadArgument, EngineDown
 from matchbox.shm.market import Asset, Market
@@ -26,6 +26,7 @@ def connect(
     capabilities: int = 0,
     operator: bool = False,
     cancel_on_detach: bool = False,
+    assurance: str = "matched",
     wait: str = "park",
     timeout: float = 10.0,
 ) -> Session:
@@ -38,6 +39,8 @@ def connect(
     capabilities      enum Capability; 0 = what the account is for (trading)
     operator          to operate: with all capabilities that are open to this user
     cancel_on_detach  the session's end, however it comes, cancels the orders that it entered
+    assurance         what a report waits for: "matched", "replicated" (the standby has applied its
+                      record, or it is durable) or "durable" (its record is on the disk)
     wait              "park" (sleep while there is nothing to do) or "spin" (never give the core
                       away)
     timeout           seconds for the exchange to answer
@@ -47,6 +50,7 @@ def connect(
     arguments.label(account, "account")
     arguments.label(name, "name")
     arguments.whole(capabilities, "capabilities", 0xFFFFFFFF)
+    waits_for = arguments.assurance(assurance)
     arguments.wait_strategy(wait)
     arguments.seconds(timeout)
     if timeout is None or timeout <= 0:
@@ -54,6 +58,7 @@ def connect(
     flags = RequestFlag.OPERATOR if operator else RequestFlag(0)
     if cancel_on_detach:
         flags |= RequestFlag.CANCEL_ON_DETACH
+    flags |= ASSURANCE_FLAGS[waits_for]
     control = ControlClient(data_folder(exchange) / "control.sock", timeout)
     fds: list[int] = []
     try:

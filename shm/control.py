@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from matchbox.shm.errors import EngineDown, SessionError
 from matchbox.shm.reasons import describe
-from matchbox.shm.records import MARKET_RECORD
+from matchbox.shm.records import MARKET_RECORD, Assurance
 
 MAGIC = 0x314C5254434F424D
 LAYOUT_VERSION = 3
@@ -74,6 +74,15 @@ class RequestFlag(IntFlag):
 
     CANCEL_ON_DETACH = 1
     OPERATOR = 2
+    REPLICATED = 4
+    DURABLE = 8
+
+
+ASSURANCE_FLAGS = {
+    Assurance.MATCHED: RequestFlag(0),
+    Assurance.REPLICATED: RequestFlag.REPLICATED,
+    Assurance.DURABLE: RequestFlag.DURABLE,
+}
 
 
 def request(kind: RequestKind, **fields: Any) -> bytes:

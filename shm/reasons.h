@@ -24,6 +24,7 @@
     X(120, MARKET_IN_USE, "orders of the market are live") \
     X(121, ASSET_IN_USE, "accounts have some of the asset, a market trades it, or volumes are counted in it") \
     X(122, NOT_PREPARED, "no memory was set aside for the market: it is added by way of the control socket") \
+    X(123, NOT_JOURNALED, "the exchange keeps no journal, so no report would ever be replicated or durable") \
     X(124, NO_STANDBY, "no standby follows that could take over") \
     X(200, UNKNOWN_MARKET, "no such market") \
     X(201, BAD_SIDE, "side is neither buy nor sell") \

@@ -19,6 +19,7 @@ class Reason(IntEnum):
     MARKET_IN_USE = 120
     ASSET_IN_USE = 121
     NOT_PREPARED = 122
+    NOT_JOURNALED = 123
     NO_STANDBY = 124
     UNKNOWN_MARKET = 200
     BAD_SIDE = 201

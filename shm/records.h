@@ -343,7 +343,8 @@ typedef struct mb_named_record {
     uint32_t parent;            /* ADD_ACCOUNT: the account that it is a sub-account of; 0 = none */
     uint32_t user;              /* ATTACH_SESSION: user id of the bot's process, + 1; 0 = not known */
     uint8_t cancel_on_detach;   /* ATTACH_SESSION: 1 = its end, however it comes, cancels the orders it entered */
-    uint8_t reserved_bytes[7];
+    uint8_t assurance;          /* ATTACH_SESSION: enum mb_assurance that releases its reports; 0 = MATCHED */
+    uint8_t reserved_bytes[6];
     uint32_t account;           /* ATTACH_SESSION: the account it trades for; ADD_ACCOUNT: its number */
     uint32_t id;                /* the asset or market, or the session that is attached or detached */
     uint8_t scale;              /* ADD_ASSET: one whole = 10^scale units */
@@ -421,7 +422,12 @@ enum mb_report_flag {
     MB_RELEASED = 8             /* ACCEPTED, REJECTED: it was pending until now */
 };
 
-enum mb_assurance { MB_MATCHED = 1, MB_REPLICATED = 2, MB_DURABLE = 3 };
+/* What its record had when a report was released: each includes those before it. */
+enum mb_assurance {
+    MB_MATCHED = 1,             /* it is in the log ring and its events are out */
+    MB_REPLICATED = 2,          /* the standby has applied it, or it is durable */
+    MB_DURABLE = 3              /* it is in the journal, on the disk */
+};
 
 /* What a session is told: an execution report of one order. (sequence, index, flags AS_MAKER) names it for ever. */
 typedef struct mb_report {

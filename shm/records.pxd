@@ -341,7 +341,8 @@ cdef extern from "records.h" nogil:
         uint32_t parent
         uint32_t user
         uint8_t cancel_on_detach
-        uint8_t reserved_bytes[7]
+        uint8_t assurance
+        uint8_t reserved_bytes[6]
         uint32_t account
         uint32_t id
         uint8_t scale
@@ -434,6 +435,7 @@ cdef extern from "reasons.h" nogil:
         MB_MARKET_IN_USE
         MB_ASSET_IN_USE
         MB_NOT_PREPARED
+        MB_NOT_JOURNALED
         MB_UNKNOWN_MARKET
         MB_BAD_SIDE
         MB_BAD_ORDER_TYPE

@@ -7,7 +7,9 @@
  *      256  readers[0..15]      position after the last record each reader is done with; one writer each
  *     2304  producer_waiting    park word of the producer (see park.h)
  *     2432  reader_waiting      park word of the one reader of a session ring
- *     2560  answered            report rings: position of the session's last command that was answered
+ *     2560  answered            report rings: position of the session's last command that was answered, and how many
+ *                               reports are filled that wait for their records' assurance (core/publisher.pyx);
+ *                               of the log ring, how many sessions hold such reports: the journaler hurries then
  *     2688  detach              report rings: the publisher asks for detachment with this reason code
  *     4096  slots               capacity records of record_size bytes
  *
@@ -61,6 +63,13 @@ typedef struct mb_position {
     uint8_t pad[120];
 } mb_position;
 
+typedef struct mb_answered {
+    uint64_t value;
+    uint64_t held;              /* reports filled and not published, which take up slots; of the log ring: sessions */
+    uint32_t assurance;         /* enum mb_assurance: what they wait for */
+    uint8_t pad[108];
+} mb_answered;
+
 typedef struct mb_park_word {
     uint32_t waiting;           /* 1 = somebody sleeps or is about to */
     uint8_t pad[124];
@@ -72,7 +81,7 @@ typedef struct mb_ring {
     mb_position readers[MB_RING_READERS];
     mb_park_word producer_waiting;
     mb_park_word reader_waiting;
-    mb_position answered;
+    mb_answered answered;
     mb_position detach;
     uint8_t reserved[MB_RING_SLOTS_OFFSET - 2816];
 } mb_ring;

@@ -38,6 +38,11 @@ cdef extern from "ring.h" nogil:
     ctypedef struct mb_position:
         uint64_t value
 
+    ctypedef struct mb_answered:
+        uint64_t value
+        uint64_t held
+        uint32_t assurance
+
     ctypedef struct mb_park_word:
         uint32_t waiting
 
@@ -47,7 +52,7 @@ cdef extern from "ring.h" nogil:
         mb_position readers[16]
         mb_park_word producer_waiting
         mb_park_word reader_waiting
-        mb_position answered
+        mb_answered answered
         mb_position detach
 
     ctypedef struct mb_producer:

@@ -143,6 +143,18 @@ cdef class Ring:
             raise SegmentError(f"no such reader: index={index}, readers={_readers(self)}")
         mb_store_release(&self.ring.readers[index].value, position)
 
+    @property
+    def held(self):
+        """Reports that are filled and wait for the assurance of their records; of the log ring, how many sessions have
+        such reports.
+        """
+        return mb_load_acquire(&self.ring.answered.held)
+
+    @property
+    def assurance(self):
+        """Of a report ring: what its reports wait for (enum Assurance); 0 until the session is attached."""
+        return mb_load_acquire32(&self.ring.answered.assurance)
+
     def peek(self, uint64_t first, uint64_t count, dtype):
         """Copies of `count` records from position `first`, as they are in memory now (no claim, no check)."""
         cdef uint64_t i, size = self._record_size

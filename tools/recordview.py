@@ -32,6 +32,7 @@ from matchbox.shm.records import (
     TERMS_RECORD,
     TIER_BY_VOLUME,
     AccountState,
+    Assurance,
     Belongs,
     Capability,
     Flag,
@@ -383,6 +384,7 @@ def _named_fields(kind: int, record: Any, names: Names) -> Values:
             "position": int(record["position"]),
             "user": user - 1 if user else None,
             "cancel_on_detach": bool(record["cancel_on_detach"]),
+            "assurance": _name(Assurance, int(record["assurance"]) or Assurance.MATCHED),
         }
     if kind == Kind.DETACH_SESSION:
         reason = _name(Reason, int(record["reason"])) if record["reason"] else None

@@ -25,7 +25,15 @@ import numpy as np
 
 from matchbox.core.plan import OPERATOR_SLOT, Plan
 from matchbox.shm import segment
-from matchbox.shm.control import LAYOUT_VERSION, MAGIC, REQUEST, RequestFlag, RequestKind, reply
+from matchbox.shm.control import (
+    ASSURANCE_FLAGS,
+    LAYOUT_VERSION,
+    MAGIC,
+    REQUEST,
+    RequestFlag,
+    RequestKind,
+    reply,
+)
 from matchbox.shm.errors import EngineDown, MatchboxError, RingFull, SegmentError
 from matchbox.shm.reasons import Reason
 from matchbox.shm.records import (
@@ -34,6 +42,7 @@ from matchbox.shm.records import (
     LOG_RECORD,
     MARKET_RECORD,
     NAMED_RECORD,
+    Assurance,
     Capability,
     EventKind,
     Kind,
@@ -306,6 +315,7 @@ class Doorkeeper:
                 Reason.BAD_FLAGS,
                 f"no such flags of a request: flags={flags}, allowed={int(sum(RequestFlag))}",
             )
+        assurance = _assurance(flags)
         operates = bool(flags & RequestFlag.OPERATOR)
         capabilities = self._capabilities(int(request["capabilities"]), account, uid, operates)
         self.sweep()
@@ -342,6 +352,7 @@ class Doorkeeper:
                 record = _attachment(name, slot, account, capabilities)
                 record["user"] = _user_number(uid)
                 record["cancel_on_detach"] = bool(flags & RequestFlag.CANCEL_ON_DETACH)
+                record["assurance"] = assurance
                 answer = self.operator.one(record)
             except Refused as refusal:
                 self._close_slot(slot)
@@ -615,6 +626,19 @@ def _attachment(name: str, slot: int, account: int, capabilities: int) -> np.nda
     record["kind"], record["name"], record["slot"] = Kind.ATTACH_SESSION, name.encode(), slot
     record["account"], record["capabilities"] = account, capabilities
     return record
+
+
+def _assurance(flags: int) -> Assurance:
+    """What the flags of a request ask reports to wait for."""
+    asked = flags & (RequestFlag.REPLICATED | RequestFlag.DURABLE)
+    for assurance, flag in ASSURANCE_FLAGS.items():
+        if asked == flag:
+            return assurance
+    raise Refused(
+        Reason.BAD_FLAGS,
+        f"reports wait for one assurance: flags={flags}, allowed: one of "
+        f"{RequestFlag.REPLICATED:d} (replicated) and {RequestFlag.DURABLE:d} (durable)",
+    )
 
 
 def _document(content: Any) -> int:

@@ -201,7 +201,7 @@ SECTIONS: dict[str, dict[str, Key]] = {
             default_text="`~/.local/state/matchbox/INSTANCE`",
         ),
         "topology": Key(_choice(*TOPOLOGIES), "compact"),
-        "matchers": Key(_whole(1, 14), 1),
+        "matchers": Key(_whole(1, 13), 1),
         "idle": Key(_IDLE, "park"),
         "pin": Key(Truth("boolean", "true, false"), False),
         "operators": Key(_USERS, []),

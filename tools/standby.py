@@ -156,7 +156,8 @@ class Standby(Host):
         if thread is not None:
             bell = Bell(self._living_board, thread)
             self._living_board.processes[thread]["pid"] = os.getpid()
-            self._first.loop.call(partial(self._first.loop.listen, bell))
+            publisher = Bell(self._living_board, self._living.thread_of("publisher"))
+            self._first.loop.call(partial(self._first.loop.listen, bell, publisher))
 
     def stop(self) -> None:
         self._stopping = True

@@ -26,6 +26,7 @@ from matchbox.shm.board import Board
 from matchbox.shm.depth import Book, read_definition
 from matchbox.shm.errors import BadArgument, MarketRemoved, SegmentError
 from matchbox.shm.market import Market
+from matchbox.shm.records import Assurance
 from matchbox.shm.ring import Ring
 from matchbox.tools.folder import living, read_status
 from matchbox.tools.run import find_data
@@ -320,11 +321,18 @@ def _sessions(pids: list[int]) -> list[dict[str, Any]]:
                     "commands_fd": commands_fd,
                     "reports": reports.produced,
                     "reports_depth": reports.produced - read,
+                    "reports_held": reports.held,
                     "reports_capacity": reports.capacity,
+                    "assurance": _assurance(reports),
                     "reports_fd": reports_fd,
                 }
             )
     return rows
+
+
+def _assurance(reports: Ring) -> str:
+    known = {int(each): each.name.lower() for each in Assurance}
+    return known.get(reports.assurance, "")
 
 
 def _descriptors(pid: int) -> list[Path]:
@@ -364,7 +372,8 @@ def render(now: Look) -> RenderableType:
         (("agent", "in", "position", "work/s", "rounds/s", "parks/s"), _agent_rows(now)),
         (("ring", "records", "per s", "depth", "of", "behind"), _ring_rows(now)),
         (
-            ("session", "commands", "per s", "depth", "reports", "per s", "depth"),
+            ("session", "assurance", "commands", "per s", "depth")
+            + ("reports", "per s", "depth", "held"),
             _session_rows(now),
         ),
         (("market", "bid", "ask", "trades", "per s", "updates", "per s"), _market_rows(now)),
@@ -423,11 +432,11 @@ def _ring_rows(now: Look) -> list[list[str]]:
 def _session_rows(now: Look) -> list[list[str]]:
     rows = []
     for row in now.sessions:
-        cells = [row["name"]]
+        cells = [row["name"], row["assurance"]]
         for side in ("commands", "reports"):
             cells += [f"{row[side]:,}", _rate(row.get(f"{side}_per_second"))]
             cells += [f"{row[f'{side}_depth']:,}"]
-        rows.append(cells)
+        rows.append([*cells, f"{row['reports_held']:,}"])
     return rows
 
 

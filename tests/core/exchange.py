@@ -6,6 +6,7 @@ comes out is a function of what went in.
 
 import mmap
 import random
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,7 @@ from matchbox.shm.records import (
     MONEY_RECORD,
     NAMED_RECORD,
     REPORT,
+    Assurance,
     Kind,
     special_orders,
 )
@@ -31,6 +33,8 @@ from matchbox.shm.ring import Reader, Ring, ring_bytes
 from matchbox.shm.session import Session
 
 LOG_READER = 0
+# Positions of readers in a ring, and the one that the standby writes (ring.h).
+READERS_OFFSET, REPLICATED_READER = 256, 15
 
 
 def plan(
@@ -167,7 +171,12 @@ class Exchange:
         self.sequencer = self.agents["sequencer"]
         self.publisher = self.agents["publisher"]
         self.sequencer.clock_ns = 1_000_000_000
-        self._journal = Reader(Ring.attach(self.segment("log")), plan.journaler_reader)
+        log = Ring.attach(self.segment("log"))
+        # What reads the log, and what says how far it is durable, which may come later.
+        self._journal, self._disk = (
+            Reader(log, plan.journaler_reader) if plan.has_journaler else None for _ in range(2)
+        )
+        self._replicated = 0
         self._log: list[NDArray[Any]] = []
         self._random = random.Random(seed) if seed is not None else None
         self._slots: dict[str, int] = {}
@@ -256,12 +265,35 @@ class Exchange:
             self._random.shuffle(agents)
         return sum(agent.poll() for agent in agents) + self.journal()
 
-    def journal(self) -> int:
-        """Take what is in the log, as the journaler does."""
-        records = self._journal.read(1 << 20, LOG_RECORD)
+    def journal(self, durable: int | None = None) -> int:
+        """Take what is in the log, as the journaler does. durable: so many more records become so;
+        None: all. Returns how many became durable.
+        """
+        if self._journal is None or self._disk is None:
+            return 0
+        records = self._journal.read(1 << 20, LOG_RECORD, release=False)
         if len(records):
             self._log.append(records)
-        return len(records)
+        waiting = self._journal.position - self._disk.position
+        durable = waiting if durable is None else min(durable, waiting)
+        self._disk.advance(durable)
+        self._disk.release()
+        return durable
+
+    def replicate(self, count: int) -> None:
+        """Let the standby apply so many more records, of those that there are."""
+        self._replicated = min(self._replicated + count, self.sequencer.position)
+        place = READERS_OFFSET + 128 * REPLICATED_READER
+        struct.pack_into("<Q", self.segment("log"), place, self._replicated)
+
+    def reached(self, assurance: int) -> int:
+        """Sequence of the last record that has an assurance."""
+        durable = int(self._disk.position) if self._disk is not None else 0
+        if assurance == Assurance.DURABLE:
+            return durable
+        if assurance == Assurance.REPLICATED:
+            return max(durable, self._replicated)
+        return int(self.sequencer.position)
 
     def settle(self, until: Callable[[], bool] | None = None, rounds: int = 1_000_000) -> None:
         """Poll until nothing happens any more (a few times in a row), or `until` holds."""
@@ -320,6 +352,7 @@ class Exchange:
         *,
         capabilities: int = 1,
         cancel_on_detach: bool = False,
+        assurance: int = 0,
         command_slots: int | None = None,
         report_slots: int | None = None,
     ) -> Session:
@@ -333,7 +366,7 @@ class Exchange:
         record = np.zeros(1, NAMED_RECORD)
         record["kind"], record["name"], record["slot"] = Kind.ATTACH_SESSION, name.encode(), slot
         record["account"], record["capabilities"] = account, capabilities
-        record["cancel_on_detach"] = cancel_on_detach
+        record["cancel_on_detach"], record["assurance"] = cancel_on_detach, assurance
         answer = self.run_operator(record.view(COMMAND))
         answer = answer[answer["kind"] != 32][-1]
         assert answer["reason"] == 0, answer

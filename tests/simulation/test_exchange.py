@@ -45,13 +45,15 @@ def act(
 
 
 def between(c: Choice, world: World) -> None:
-    """0 to 3 rounds: of all agents, or of some of them in any order."""
+    """0 to 3 rounds: of all agents, or of some of them in any order; disk, standby as they like."""
     for _ in range(c.integer(0, 3)):
         if commands.chance(c, 50):
             world.round()
         else:
             for _ in range(c.integer(1, world.agents)):
                 world.poll(c.integer(0, world.agents - 1))
+        if commands.chance(c, 60):
+            world.disk(c.integer(0, 40), c.integer(0, 40))
     if commands.chance(c, 10):
         world.advance(commands.passing(c, world))
 
@@ -108,6 +110,10 @@ class ExchangeMachine(RuleBasedStateMachine):
         for agent in agents:
             self.world.poll(agent)
         self.world.compare()
+
+    @rule(journaled=st.integers(0, 60), replicated=st.integers(0, 60))
+    def disk_and_standby(self, journaled: int, replicated: int) -> None:
+        self.world.disk(journaled, replicated)
 
     @rule(stretch=st.integers(0, 2**32 - 1), batches=st.integers(1, 12))
     def random_stretch(self, stretch: int, batches: int) -> None:

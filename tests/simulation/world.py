@@ -27,6 +27,7 @@ from matchbox.shm.records import (
     MARKET_RECORD,
     MONEY_RECORD,
     NAMED_RECORD,
+    Assurance,
     Belongs,
     Capability,
     EventKind,
@@ -107,6 +108,13 @@ SESSIONS: dict[str, tuple[int, int, bool]] = {
     "gateway": (0, TRADE | NAME, False),
     "watcher": (3, TRADE | NAME, True),
     "reader": (5, 0, False),
+}
+ASSURANCES = {
+    "child": Assurance.DURABLE,
+    "two": Assurance.REPLICATED,
+    "gateway": Assurance.DURABLE,
+    "watcher": Assurance.REPLICATED,
+    "reader": Assurance.MATCHED,
 }
 START_NS = 20_000 * 86_400 * 10**9
 
@@ -195,9 +203,14 @@ class World:
         """Let one agent do something."""
         names = list(self.exchange.agents)
         done = self.exchange.agents[names[agent % len(names)]].poll()
-        self.exchange.journal()
+        self.exchange.journal(durable=0)
         self._read_events()
         return int(done)
+
+    def disk(self, journaled: int, replicated: int) -> None:
+        """So many more records become durable, and so many are replicated."""
+        self.exchange.journal(durable=journaled)
+        self.exchange.replicate(replicated)
 
     @property
     def agents(self) -> int:
@@ -211,7 +224,7 @@ class World:
         """Go on until nothing happens any more, and compare everything."""
         quiet = 0
         for _ in range(10_000):
-            quiet = 0 if self.round() else quiet + 1
+            quiet = 0 if self.round() + self.exchange.journal() else quiet + 1
             if quiet > 2:
                 break
         else:
@@ -234,6 +247,7 @@ class World:
         account, capabilities, cancel = SESSIONS[name]
         row = named(Kind.ATTACH_SESSION, name, account=account, slot=slot)
         row["capabilities"], row["cancel_on_detach"], row["user"] = capabilities, cancel, 1000
+        row["assurance"] = ASSURANCES.get(name, 0)
         self.submit("operator", row.view(COMMAND))
         self.settle()
         found = self.auditor.definitions.session_named(name.encode())
@@ -316,6 +330,9 @@ class World:
                 del self.sessions[name]
                 continue
             self._told[session.number] += self.reporter.take(session.number)
+            reached = self.exchange.reached(ASSURANCES.get(name, Assurance.MATCHED))
+            early = [report for report in found if report.sequence > reached]
+            assert not early, f"told to {name} too early: reached={reached}, {early[0]}"
             same(f"report of {name}", self._told[session.number], found)
             if found and found[-1].kind == EventKind.DETACHED:
                 del self.sessions[name]

@@ -296,9 +296,9 @@ def test_spinning_processes_are_fewer_than_cores() -> None:
 WRONG = [
     ('"test"', "7", "instance", "is not a string: 7", "1 to 32 of a-z"),
     ('"test"', '"Test"', "instance", 'is not allowed: "Test"', "1 to 32 of a-z"),
-    ("matchers = 2", "matchers = 0", "matchers", "is out of range: 0", "1 to 14"),
-    ("matchers = 2", "matchers = 2.0", "matchers", "is not a whole number: 2.0", "1 to 14"),
-    ("matchers = 2", "matchers = true", "matchers", "is not a whole number: true", "1 to 14"),
+    ("matchers = 2", "matchers = 0", "matchers", "is out of range: 0", "1 to 13"),
+    ("matchers = 2", "matchers = 2.0", "matchers", "is not a whole number: 2.0", "1 to 13"),
+    ("matchers = 2", "matchers = true", "matchers", "is not a whole number: true", "1 to 13"),
     ("scale = 8", "scale = 19", "asset[1].scale", "is out of range: 19", "0 to 18"),
     ("scale = 8\n", "", "asset[1].scale", "is missing", "integer, 0 to 18"),
     ('"BTC"\nscale', '"USDT"\nscale', "asset[2].name", "is taken (line 5): USDT", "a new one"),

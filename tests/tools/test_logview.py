@@ -323,7 +323,10 @@ CASES = [
     (named(Kind.ADD_ACCOUNT, account=9, name=b"alice.algo", parent=1),
      "account=9 name=alice.algo parent=1"),
     (named(Kind.ATTACH_SESSION, id=4, account=1, name=b"x", user=1001, cancel_on_detach=1),
-     "attached=4 name=x account=alice position=0 user=1000 cancel_on_detach=True"),
+     "attached=4 name=x account=alice position=0 user=1000 cancel_on_detach=True "
+     "assurance=MATCHED"),
+    (named(Kind.ATTACH_SESSION, id=4, account=1, name=b"x", assurance=3),
+     "attached=4 name=x account=alice position=0 assurance=DURABLE"),
     (order(Kind.TICK), "TICK           engine"),
 ]  # fmt: skip
 

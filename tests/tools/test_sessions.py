@@ -12,7 +12,7 @@ import pytest
 
 from matchbox.core.plan import Plan, PlanThread
 from matchbox.shm.connect import Connection, look
-from matchbox.shm.control import ControlClient, RequestKind
+from matchbox.shm.control import ControlClient, RequestFlag, RequestKind
 from matchbox.shm.errors import EngineDown, MatchboxError, SessionError
 from matchbox.shm.records import FEE_ACCOUNT
 from matchbox.tools import config, sessions
@@ -198,8 +198,15 @@ def test_a_host_that_cannot_answer_is_a_refusal(
 
 def test_flags_that_there_are_not_are_refused(door: Door) -> None:
     client = ControlClient(door.folder / "control.sock")
-    with pytest.raises(SessionError, match="BAD_FLAGS.*flags=4, allowed=3"):
-        client.ask(RequestKind.ATTACH, flags=4)
+    with pytest.raises(SessionError, match="BAD_FLAGS.*flags=16, allowed=15"):
+        client.ask(RequestKind.ATTACH, flags=16)
+    client.close()
+
+
+def test_reports_wait_for_one_assurance(door: Door) -> None:
+    client = ControlClient(door.folder / "control.sock")
+    with pytest.raises(SessionError, match="BAD_FLAGS.*one assurance: flags=12"):
+        client.ask(RequestKind.ATTACH, flags=RequestFlag.REPLICATED | RequestFlag.DURABLE)
     client.close()
 
 

@@ -16,6 +16,7 @@ from matchbox.shm.records import (
     MAX_ASSET_UNITS,
     TIER_BY_VOLUME,
     AccountState,
+    Assurance,
     Capability,
     Flag,
     Kind,
@@ -630,7 +631,7 @@ def _removal(a: "Auditor", r: Record) -> int:
 def _attach(a: "Auditor", r: Record) -> Decision:
     if r.reject == Reason.BAD_DEFINITION:
         return Decision(Reason.BAD_DEFINITION)  # also for want of memory, which no log can say
-    if not printable(r.name):
+    if not printable(r.name) or r.assurance > max(Assurance):
         return Decision(Reason.BAD_DEFINITION)
     if r.account and r.account not in a.definitions.accounts:
         return Decision(Reason.UNKNOWN_ACCOUNT)
@@ -645,6 +646,8 @@ def _attach(a: "Auditor", r: Record) -> Decision:
     )
     if not found and full:
         return Decision(Reason.TOO_MANY_OBJECTS)
+    if r.reject == Reason.NOT_JOURNALED and r.assurance > Assurance.MATCHED:
+        return Decision(Reason.NOT_JOURNALED)  # whether there is a journal no log can say
     number = found.number if found else len(a.definitions.sessions) + 1
     return Decision(0, {"id": number, "position": found.position if found else 0})
 

@@ -41,6 +41,7 @@ class Reporter:
 
     orders: dict[int, Route] = field(default_factory=dict)
     attached: dict[int, int] = field(default_factory=dict)  # session -> last position answered
+    assurances: dict[int, int] = field(default_factory=dict)  # of those that are attached
     subscribers: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     told: dict[int, list[Report]] = field(default_factory=lambda: defaultdict(list))
     pending: list[int] = field(default_factory=list)  # those that are being released
@@ -67,10 +68,10 @@ class Reporter:
 
     def _tell(self, session: int, report: Report) -> None:
         if session in self.attached:
-            self.told[session].append(report)
+            self.told[session].append(report._replace(assurance=self.assurances[session]))
 
     def _report(self, r: Record, kind: int) -> Report:
-        return Report(r.sequence, r.timestamp_ns, kind=kind, assurance=Assurance.MATCHED)
+        return Report(r.sequence, r.timestamp_ns, kind=kind)
 
     # ---- sessions
 
@@ -86,6 +87,7 @@ class Reporter:
             self.pending = [r.list_id + 2, r.list_id + 3]
         elif r.kind == Kind.ATTACH_SESSION:
             self.attached[r.id] = r.position
+            self.assurances[r.id] = r.assurance or Assurance.MATCHED
             attached = self._report(r, EventKind.ATTACHED)
             self._tell(
                 r.id,
