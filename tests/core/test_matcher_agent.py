@@ -121,10 +121,9 @@ def test_a_full_event_ring_stops_it_in_the_middle_of_a_sweep_and_it_goes_on_late
     small.append(batch)
     events = []
     for _ in range(1000):
-        small.agent.poll()
-        assert small.agent.position <= small.sequence
-        if small.agent.event_position == len(events) + 4:
-            assert small.agent.poll() == 0
+        while small.agent.poll():
+            assert small.agent.position <= small.sequence
+        assert small.agent.event_position <= len(events) + 4
         events += list(small.read())
     assert len(events) == 50 + 52 + 1
     assert small.agent.position == small.sequence
@@ -138,6 +137,8 @@ def test_the_record_under_way_is_not_given_back_to_the_log() -> None:
     rig.agent.prepare_market(1, 200)
     rig.append(opened(1))
     rig.append(commands(*[new("sell", 1, 100)] * 3, new("buy", 3, 100)))
+    rig.agent.poll()
+    assert rig.agent.event_position == 2  # half a ring at once
     rig.agent.poll()
     assert (rig.agent.event_position, rig.agent.position, rig.log_ring.consumed) == (4, 4, [4])
     with pytest.raises(BadArgument, match="under way"):
