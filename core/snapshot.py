@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from matchbox.core import snapshot_matcher, snapshot_publisher, snapshot_sequencer
 from matchbox.core.agent import Agent
 from matchbox.core.matcher import MatcherAgent
 from matchbox.core.plan import PUBLISHER_READS, SEQUENCER_READS, Plan, PlanMarket, Segments
@@ -30,12 +31,17 @@ from matchbox.core.snapshot_matcher import load_matcher, save_matcher
 from matchbox.core.snapshot_publisher import load_publisher, save_publisher
 from matchbox.core.snapshot_rings import resume_ring
 from matchbox.core.snapshot_sequencer import load_sequencer, save_sequencer, saved_markets
-from matchbox.shm.errors import BadArgument
+from matchbox.shm.errors import BadArgument, SnapshotError
 from matchbox.shm.records import EVENT, LOG_RECORD
 from matchbox.shm.ring import Ring
 
 # Of the meaning of the parts' rows. Their sizes are checked besides.
 LAYOUT = 1
+ROW_BYTES = {
+    **snapshot_sequencer.ROW_BYTES,
+    **snapshot_matcher.ROW_BYTES,
+    **snapshot_publisher.ROW_BYTES,
+}
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,14 @@ class Image:
     def markets(self) -> tuple[PlanMarket, ...]:
         """Those that were open: whoever loads it needs memory for them, on any matcher."""
         return tuple(PlanMarket(*market) for market in saved_markets(self.parts))
+
+    @property
+    def unsettled(self) -> int:
+        """The most slots that any ring needs for what is not settled."""
+        events = sum(
+            len(part) for name, part in self.parts.items() if name.startswith("sequencer.events-")
+        )
+        return max(events, len(self.parts["sequencer.log"]))
 
     @property
     def nbytes(self) -> int:
@@ -169,9 +183,36 @@ def load(image: Image, agents: dict[str, Agent]) -> None:
             load_publisher(agent, image.parts)
 
 
+def check_rows(parts: dict[str, NDArray[Any]]) -> None:
+    """Raises SnapshotError if a part is missing, or its rows have another size than ours."""
+    matchers = {name.split(".")[0] for name in parts if name.startswith("matcher-")}
+    for part, size in ROW_BYTES.items():
+        agent, what = part.split(".")
+        for each in sorted(matchers) if agent == "matcher" else [agent]:
+            name = f"{each}.{what}"
+            if name not in parts:
+                raise SnapshotError(f"the snapshot has no such part: part={name}")
+            if parts[name].itemsize != size:
+                raise SnapshotError(
+                    f"the snapshot is of another layout: part={name}, "
+                    f"row_bytes={parts[name].itemsize}, supported={size}"
+                )
+
+
 def _rings(plan: Plan, segments: Segments) -> dict[str, Ring]:
     parts = ["log", "ledger", "market-data", *(f"events-{k}" for k in range(plan.matchers))]
     return {part: Ring.attach(segments(part)) for part in parts}
+
+
+def references(image: Image) -> set[bytes]:
+    """Of all deposits, withdrawals and transfers that have one."""
+    rows = (
+        image.parts["sequencer.movements"]
+        .view(np.uint8)
+        .reshape(-1, ROW_BYTES["sequencer.movements"])
+    )
+    names = np.ascontiguousarray(rows[:, :36]).view("S36")
+    return {bytes(name) for name in names.ravel()}
 
 
 # ---- hashes

@@ -88,6 +88,16 @@ ctypedef struct rows:
     saved_special* specials
 
 
+# Of the parts of each matcher.
+ROW_BYTES = {
+    "matcher.state": sizeof(saved_matcher),
+    "matcher.markets": sizeof(saved_market),
+    "matcher.orders": sizeof(saved_resting),
+    "matcher.specials": sizeof(saved_special),
+    "matcher.trades": sizeof(saved_trades),
+}
+
+
 # ---- saving ----------------------------------------------------------------------------------------------
 
 def save_matcher(MatcherAgent agent not None):

@@ -52,6 +52,16 @@ ctypedef struct saved_level:
     int64_t quantity_lots
 
 
+ROW_BYTES = {
+    "publisher.state": sizeof(saved_publisher),
+    "publisher.orders": sizeof(order_route),
+    "publisher.subscriptions": sizeof(subscription),
+    "publisher.sessions": sizeof(saved_slot),
+    "publisher.depths": sizeof(saved_depth),
+    "publisher.levels": sizeof(saved_level),
+}
+
+
 # ---- saving ----------------------------------------------------------------------------------------------
 
 def save_publisher(Publisher agent not None):

@@ -78,6 +78,25 @@ ctypedef struct translation:
     uint64_t balances_count
 
 
+# Of each part but the events'.
+ROW_BYTES = {
+    "sequencer.state": sizeof(saved_sequencer),
+    "sequencer.sessions": sizeof(session_state),
+    "sequencer.markets": sizeof(market_state),
+    "sequencer.orders": sizeof(saved_order),
+    "sequencer.line": sizeof(cancel_in_line),
+    "sequencer.balances": sizeof(saved_balance),
+    "sequencer.accounts": sizeof(account_state),
+    "sequencer.assets": sizeof(saved_asset),
+    "sequencer.volumes": sizeof(volume_row),
+    "sequencer.movements": sizeof(movement),
+    "sequencer.expiries": sizeof(expiry),
+    "sequencer.countdowns": sizeof(countdown),
+    "sequencer.log": sizeof(mb_record),
+    "sequencer.concerns": 1,
+}
+
+
 # ---- saving ----------------------------------------------------------------------------------------------
 
 def save_sequencer(Sequencer agent not None):

@@ -2,7 +2,7 @@
 
     Config  ─ assets, accounts, markets      what is traded: definitions() makes log records of them
             ─ processes                      which agent runs where
-            ─ limits, rings, journal         sizes
+            ─ limits, rings, journal, snapshots     sizes and counts
 
 Every error is a ConfigError of the form "FILE:LINE: KEY ...; allowed: ...". docs/configuration.md
 explains the keys.
@@ -131,6 +131,13 @@ class JournalSettings:
 
 
 @dataclass(frozen=True)
+class SnapshotSettings:
+    """How many of the newest snapshots are kept."""
+
+    keep: int
+
+
+@dataclass(frozen=True)
 class Process:
     """Agents that share a process; `core` is None where the kernel chooses."""
 
@@ -160,6 +167,7 @@ class Config:
     limits: Limits
     rings: Rings
     journal: JournalSettings
+    snapshots: SnapshotSettings
     processes: tuple[Process, ...]
 
     def definitions(self) -> NDArray[Any]:
@@ -437,6 +445,7 @@ class _Loader:
             limits=limits,
             rings=Rings(**self.plain("rings")),
             journal=self.journal(),
+            snapshots=SnapshotSettings(**self.plain("snapshots")),
             processes=processes,
         )
 

@@ -273,6 +273,7 @@ SECTIONS: dict[str, dict[str, Key]] = {
             "4GiB",
         ),
     },
+    "snapshots": {"keep": Key(_whole(1, 1000), 3)},
     "process": {
         "name": Key(_text("1 to 31 of a-z, 0-9 and -", r"[a-z0-9-]{1,31}")),
         "agents": Key(Many("list of strings", _AGENT.allowed, _AGENT, 1)),
