@@ -63,6 +63,9 @@ cdef void market_close(market_table* m, uint32_t number) noexcept nogil
 # A SET_MARKET record that instrument_check_rules() has passed.
 cdef void market_apply_rules(market* place, const mb_rules_record* record) noexcept nogil
 
+# A market of this number, removed or there, has given out so many trades (from a snapshot). Raises MemoryError.
+cdef int market_remember(market_table* m, uint32_t number, uint64_t trades) except -1
+
 cdef class PreparedMarket:
     cdef market* place      # NULL once a matcher has it
 

@@ -63,16 +63,32 @@ cdef market_entry* _entry(const market_table* m, uint32_t number) noexcept nogil
     return &m.table[at]
 
 
+cdef market_entry* _make_entry(market_table* m, uint32_t number) except NULL:
+    """The entry of a number, made if there was none."""
+    cdef market_entry* entry = _entry(m, number)
+    if entry.number == 0:
+        if 4 * (m.entries + 1) > m.table_mask + 1:
+            _grow(m)
+            entry = _entry(m, number)
+        entry.number = number
+        m.entries += 1
+    return entry
+
+
+cdef int market_remember(market_table* m, uint32_t number, uint64_t trades) except -1:
+    cdef market_entry* entry = _make_entry(m, number)
+    # A market that was there again and again was with one matcher, which counts on; the others know less.
+    entry.trades = max(entry.trades, trades)
+    if entry.place != NULL and not entry.place.open:
+        entry.place.orders.trades = entry.trades
+    return 0
+
+
 cdef int market_place(market_table* m, market* place) except -1:
     cdef market_entry* entry = _entry(m, place.number)
     if entry.place != NULL:
         raise BadArgument(f"a market with this number is there: market={place.number}")
-    if entry.number == 0:
-        if 4 * (m.entries + 1) > m.table_mask + 1:
-            _grow(m)
-            entry = _entry(m, place.number)
-        entry.number = place.number
-        m.entries += 1
+    entry = _make_entry(m, place.number)
     entry.place = place
     place.orders.trades = entry.trades
     m.markets[m.count] = place

@@ -10,7 +10,8 @@
     │   ├── Detached     the exchange has detached this session; `reason` says why
     │   ├── Lapped       a reader of market data fell behind; resynchronise from the depth table
     │   └── MarketRemoved   the market is no more; its number may be another one's
-    └── JournalError     the journal cannot be read or written
+    ├── JournalError     the journal cannot be read or written
+    └── SnapshotError    a snapshot is damaged, of another layout, or does not fit this engine
 
 Texts end with the values concerned (``capacity=..., wanted=...``).
 """
@@ -69,3 +70,7 @@ class JournalError(MatchboxError):
     def __init__(self, text: str, sequence: int = 0) -> None:
         super().__init__(text)
         self.sequence = sequence
+
+
+class SnapshotError(MatchboxError):
+    """A snapshot is damaged, of another layout, or does not fit this engine."""

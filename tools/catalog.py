@@ -73,8 +73,7 @@ class Catalog:
 
     def learn(self, records: NDArray[Any]) -> None:
         """The definitions among LOG_RECORDs, in their order; those that were refused are none."""
-        chosen = np.isin(records["kind"], DEFINITIONS) & (records["reject"] == 0)
-        for record in records[chosen]:
+        for record in defining(records):
             key, sequence = identity(record), int(record["sequence"])
             if int(record["kind"]) in REMOVALS:
                 self._remove(key, sequence)
@@ -190,6 +189,16 @@ class Catalog:
                         f"needs asset {int(record[side])}, which was removed while the exchange "
                         "ran; allowed: to take the market's table out, or to add the asset again"
                     )
+
+
+def defining(records: NDArray[Any]) -> NDArray[Any]:
+    """The definitions and removals among LOG_RECORDs, without those that were refused."""
+    kinds = records["kind"]
+    # All of them are operators' records, which are rare: most arrays have none.
+    if not ((kinds >= min(DEFINITIONS)) & (kinds <= max(DEFINITIONS))).any():
+        return records[:0]
+    chosen: NDArray[Any] = records[np.isin(kinds, DEFINITIONS) & (records["reject"] == 0)]
+    return chosen
 
 
 def identity(record: Any) -> Key:

@@ -24,6 +24,7 @@ GROUPS = (
     "commands_flow",  # replay
     "commands_journal",  # log
     "commands_backup",  # verify, backup, restore
+    "commands_snapshot",  # snapshot
     "commands_reconcile",  # reconcile
     "commands_bench",  # bench
 )

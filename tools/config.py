@@ -2,7 +2,7 @@
 
     Config  ─ assets, accounts, markets      what is traded: definitions() makes log records of them
             ─ processes                      which agent runs where
-            ─ limits, rings, journal         sizes
+            ─ limits, rings, journal, snapshots     sizes and counts
 
 Every error is a ConfigError of the form "FILE:LINE: KEY ...; allowed: ...". docs/configuration.md
 explains the keys.
@@ -139,6 +139,13 @@ class StandbySettings:
 
 
 @dataclass(frozen=True)
+class SnapshotSettings:
+    """How many of the newest snapshots are kept."""
+
+    keep: int
+
+
+@dataclass(frozen=True)
 class Process:
     """Agents that share a process; `core` is None where the kernel chooses."""
 
@@ -168,6 +175,7 @@ class Config:
     limits: Limits
     rings: Rings
     journal: JournalSettings
+    snapshots: SnapshotSettings
     standby: StandbySettings
     processes: tuple[Process, ...]
 
@@ -446,6 +454,7 @@ class _Loader:
             limits=limits,
             rings=Rings(**self.plain("rings")),
             journal=self.journal(),
+            snapshots=SnapshotSettings(**self.plain("snapshots")),
             standby=StandbySettings(**self.plain("standby")),
             processes=processes,
         )

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from matchbox.core import snapshot
 from matchbox.core.agent import Agent
 from matchbox.core.loop import Loop
 from matchbox.core.matcher import MatcherAgent
@@ -38,6 +39,7 @@ from matchbox.core.plan import (
 )
 from matchbox.core.publisher import Publisher
 from matchbox.core.sequencer import OPEN_ORDER, Sequencer
+from matchbox.persistence import snapshots
 from matchbox.persistence.journal import Reader
 from matchbox.shm import segment
 from matchbox.shm.board import Board
@@ -86,6 +88,7 @@ class Host:
         self._open: dict[str, mmap.mmap] = {}
         self._memories: dict[int, Memory] = {}  # by slot
         self._journal: Iterator[Any] | None = None
+        self._first = 0  # the record before the replay's first
         self._unplayed: NDArray[Any] = np.empty(0, LOG_RECORD)
         self.engines: list[EngineThread] = []
         self.journals: list[JournalThread] = []
@@ -117,6 +120,7 @@ class Host:
             "place_market": self.place_market,
             "take_market": self.take_market,
             "positions": self.positions,
+            "load_snapshot": self.load_snapshot,
             "recover": self.recover,
             "begin": self.begin,
             "finish": self.finish,
@@ -231,6 +235,14 @@ class Host:
                 return loop, agent
         raise BadArgument("this host runs no sequencer")
 
+    def load_snapshot(self, path: str) -> dict[str, Any]:
+        """Fill our agents, which are new and on rings that are where the snapshot's were."""
+        if self.engines:
+            image = snapshots.read(Path(path), verified=True).image
+            for loop, agent in self._agents():
+                loop.call(partial(snapshot.load, image, {agent.name: agent}), _REPLAY_PATIENCE_S)
+        return {}
+
     def recover(self, directory: str) -> dict[str, Any]:
         """Republish the journal through the live rings, and settle all of it.
 
@@ -240,7 +252,8 @@ class Host:
         loop, sequencer = self._sequencer()
         began = time.monotonic()
         if self._journal is None:
-            self._journal = _records(Path(directory))
+            self._journal = _records(Path(directory), sequencer.position + 1)
+            self._first = sequencer.position
         while True:
             self._unplayed = self._replay(loop, sequencer, self._unplayed)
             if len(self._unplayed):
@@ -260,7 +273,8 @@ class Host:
                 )
             else:
                 time.sleep(0.0005)
-        return {"records": last, "sequence": last, "seconds": time.monotonic() - began}
+        seconds = time.monotonic() - began
+        return {"records": last - self._first, "sequence": last, "seconds": seconds}
 
     @staticmethod
     def _replay(loop: Loop, sequencer: Sequencer, records: NDArray[Any]) -> NDArray[Any]:
@@ -348,11 +362,11 @@ class Host:
             thread.stop()
 
 
-def _records(directory: Path) -> Iterator[NDArray[Any]]:
-    """The journal, batch by batch."""
+def _records(directory: Path, first: int) -> Iterator[NDArray[Any]]:
+    """The journal from a record on, batch by batch."""
     with Reader(directory) as reader:
-        for batch in reader.batches():
-            yield batch.records
+        for batch in reader.batches(first):
+            yield batch.records[max(0, first - batch.first_sequence) :]
 
 
 def look(agent: Agent) -> dict[str, Any]:

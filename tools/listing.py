@@ -221,10 +221,13 @@ class Listing:
             epoch=self.plan.epoch,
         )
 
-    def format_first(self) -> None:
-        """Lay out the depth tables of the plan's own markets."""
+    def format_first(self, first: Catalog) -> None:
+        """Lay out the depth tables of the plan's own markets, `first` as those were that the engine
+        begins with.
+        """
         for market in self.plan.markets:
-            self._format(self.catalog.markets[market.number])
+            known = first if market.number in first.markets else self.catalog
+            self._format(known.markets[market.number])
 
     def _choose(self, number: int, wanted: int | None) -> int:
         known = self.matchers.get(number)

@@ -1,7 +1,8 @@
 """An engine without an exchange: the sequencer and the matchers of a plan, for replaying a log.
 
 It runs in this process, on memory of its own; nobody is told anything. Its state hashes are those
-that the exchange has, or had, at the same sequence.
+that the exchange has, or had, at the same sequence. It begins with nothing, or with a snapshot; one
+that is to make snapshots has a publisher, too, which has no session to tell anything.
 """
 
 import mmap
@@ -11,10 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from matchbox.core import snapshot
 from matchbox.core.agent import Agent
 from matchbox.core.matcher import MatcherAgent
 from matchbox.core.plan import PUBLISHER_READS, Plan, PlanMarket, place, prepare, take
 from matchbox.core.sequencer import Sequencer
+from matchbox.shm.depth import depth_bytes, format_depth
 from matchbox.shm.errors import JournalError
 from matchbox.shm.records import EVENT, LOG_RECORD, MARKET_RECORD
 from matchbox.shm.ring import Reader, Ring
@@ -27,20 +30,43 @@ _EVENT_SLOTS = 1 << 15
 class Replica:
     """Replays a log."""
 
-    def __init__(self, plan: Plan, catalog: Catalog, matchers: dict[int, int]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        catalog: Catalog,
+        matchers: dict[int, int],
+        *,
+        image: snapshot.Image | None = None,
+        publisher: bool = False,
+    ) -> None:
         """`plan`: of the exchange; rings are small here. `catalog`: what the journal defines.
 
-        `matchers`: the matcher of a market, where it is said.
+        `matchers`: the matcher of a market, where it is said. `image`: begin with this snapshot,
+        whose markets the plan has. `publisher`: be able to save().
         """
         self._catalog, self._wanted = catalog, matchers
         self._placed = {market.number: market for market in plan.markets}
+        # Of every number so far: it stays with its matcher, which goes on counting its trades.
+        self._matcher_of = {market.number: market.matcher for market in plan.markets}
+        unsettled = image.unsettled if image is not None else 0
         self.plan = replace(
-            plan, log_slots=_LOG_SLOTS, event_slots=_EVENT_SLOTS, market_data_slots=1024
+            plan,
+            log_slots=max(_LOG_SLOTS, 1 << unsettled.bit_length()),
+            # To save, all events of the last record must fit, though no more is settled.
+            event_slots=max(
+                plan.event_slots if publisher else _EVENT_SLOTS, 1 << unsettled.bit_length()
+            ),
+            market_data_slots=1024,
         )
-        names = [part for part in self.plan.segments() if not part.startswith(("depth-", "board"))]
         sizes = self.plan.segments()
+        names = [part for part in sizes if not part.startswith(("depth-", "board"))]
         self._segments = {part: mmap.mmap(-1, sizes[part]) for part in names}
         self.plan.format_rings(self._segments.__getitem__)
+        if image is not None:
+            snapshot.resume(image, self.plan, self._segments.__getitem__)
+        if publisher:
+            for market in self.plan.markets:
+                self._format_depth(market)
         self._matchers: list[Agent] = [
             self.plan.build(f"matcher-{k}", self._segments.__getitem__)
             for k in range(self.plan.matchers)
@@ -48,14 +74,30 @@ class Replica:
         sequencer = self.plan.build("sequencer", self._segments.__getitem__)
         assert isinstance(sequencer, Sequencer)
         self._sequencer = sequencer
-        # In place of the publisher and the journaler, who read and say nothing.
-        self._readers = [
-            (self._reader("log", self.plan.publisher_reader), LOG_RECORD),
-            (self._reader("ledger", 0), EVENT),
-            *((self._reader(f"events-{k}", PUBLISHER_READS), EVENT) for k in range(plan.matchers)),
-        ]
+        self._publisher: list[Agent] = (
+            [self.plan.build("publisher", self._segments.__getitem__)] if publisher else []
+        )
+        self._readers = [] if publisher else self._idle_publisher()
         if self.plan.has_journaler:
             self._readers.append((self._reader("log", self.plan.journaler_reader), LOG_RECORD))
+        if image is not None:
+            snapshot.load(image, self._agents)
+
+    @property
+    def _agents(self) -> dict[str, Agent]:
+        agents = [self._sequencer, *self._matchers, *self._publisher]
+        return {agent.name: agent for agent in agents}
+
+    def _idle_publisher(self) -> list[tuple[Reader, Any]]:
+        """In place of the publisher (and of the journaler): who reads and says nothing."""
+        return [
+            (self._reader("log", self.plan.publisher_reader), LOG_RECORD),
+            (self._reader("ledger", 0), EVENT),
+            *(
+                (self._reader(f"events-{k}", PUBLISHER_READS), EVENT)
+                for k in range(self.plan.matchers)
+            ),
+        ]
 
     def _reader(self, part: str, index: int) -> Reader:
         return Reader(Ring.attach(self._segments[part]), index)
@@ -93,27 +135,50 @@ class Replica:
     def _make_room(self, record: Any) -> None:
         """Set memory aside for the market that the next record adds."""
         listed = self._catalog.listed(record)
-        agents = [self._sequencer, *self._matchers]
+        agents = [*self._agents.values()]
         if self._placed.pop(listed.number, None):
             for agent in agents:
                 take(agent, listed.number)
         there = {number: market.matcher for number, market in self._placed.items()}
-        chosen = placements(self.plan.matchers, [listed.number], self._wanted, there)
+        wanted = self._wanted | self._matcher_of
+        chosen = placements(self.plan.matchers, [listed.number], wanted, there)
         market = PlanMarket(
             listed.number, chosen[listed.number], listed.max_orders, listed.max_specials
         )
+        if self._publisher:
+            self._format_depth(market)
         memory = [prepare(agent, market, self._segments.__getitem__) for agent in agents]
         # The sequencer last, as everywhere: from then on the record would be taken.
         for agent, given in reversed(list(zip(agents, memory, strict=True))):
             place(agent, market, given)
         self._placed[market.number] = market
+        self._matcher_of[market.number] = market.matcher
+
+    def _format_depth(self, market: PlanMarket) -> None:
+        """A depth table whose names and sizes nobody will read."""
+        memory = mmap.mmap(-1, depth_bytes(market.max_orders))
+        record = np.zeros((), MARKET_RECORD)
+        record["market"] = market.number
+        format_depth(memory, record, ("", 0), ("", 0), levels=market.max_orders)
+        self._segments[f"depth-{market.number}"] = memory
 
     def _work(self) -> int:
         """Everybody but the sequencer does what there is to do; how much that was."""
-        done = sum(matcher.poll() for matcher in self._matchers)
+        done = sum(agent.poll() for agent in (*self._matchers, *self._publisher))
         for reader, dtype in self._readers:
             done += len(reader.read(1 << 20, np.dtype(dtype)))
         return done
+
+    def save(self) -> snapshot.Image | None:
+        """A snapshot of the last record; None if its events do not all fit their rings before more
+        is settled, which only the next records can say. For a replica with a publisher.
+        """
+        while self._work():
+            pass
+        segments = self._segments.__getitem__
+        if snapshot.not_at_rest(self.plan, self._agents, segments):
+            return None
+        return snapshot.save(self.plan, self._agents, segments)
 
     def state(self) -> dict[str, dict[str, Any]]:
         """Position and state hash of each agent, as a running exchange tells them."""

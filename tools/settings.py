@@ -273,6 +273,7 @@ SECTIONS: dict[str, dict[str, Key]] = {
             "4GiB",
         ),
     },
+    "snapshots": {"keep": Key(_whole(1, 1000), 3)},
     "standby": {
         "enabled": Key(Truth("boolean", "true, false"), True),
         "hang_ms": Key(_whole(0, 60_000), 250),

@@ -107,7 +107,7 @@ class Standby(Host):
         )
         first = next(engine for engine in self.engines if "sequencer" in engine.agents)
         first.poll_first("follower", self._follower)
-        self._first = first
+        self._lead = first
         self._matchers = {int(number): matcher for number, matcher in matchers.items()}
         self._followed: set[int] = set()  # slots that have a private report ring
         self._follow_slot(OPERATOR_SLOT, Ring.attach(self._living_segment("operator-reports")))
@@ -157,7 +157,7 @@ class Standby(Host):
             bell = Bell(self._living_board, thread)
             self._living_board.processes[thread]["pid"] = os.getpid()
             publisher = Bell(self._living_board, self._living.thread_of("publisher"))
-            self._first.loop.call(partial(self._first.loop.listen, bell, publisher))
+            self._lead.loop.call(partial(self._lead.loop.listen, bell, publisher))
 
     def stop(self) -> None:
         self._stopping = True
@@ -290,7 +290,7 @@ class Standby(Host):
         def change() -> None:
             self._follower.stage = stage
 
-        self._first.loop.call(change, _CALL_TIMEOUT_S)
+        self._lead.loop.call(change, _CALL_TIMEOUT_S)
 
     def _catch_up(self) -> None:
         """Replay the journal until the living ring has all that comes next."""
@@ -308,7 +308,7 @@ class Standby(Host):
     def _replay_all(self, records: NDArray[Any]) -> None:
         sequencer = self._sequencer_agent
         assert isinstance(sequencer, Sequencer)
-        loop = self._first.loop
+        loop = self._lead.loop
         moved = time.monotonic()
         while len(records) and not self._stopping:
             done = loop.call(partial(sequencer.replay, records), _CALL_TIMEOUT_S)
@@ -397,7 +397,7 @@ class Standby(Host):
         self._call_until_room(partial(sequencer.take_over, self._plan.epoch))
         for engine in self.engines:
             engine.loop.call(engine.wake_up, _CALL_TIMEOUT_S)
-        self._first.loop.call(partial(self._first.loop.listen, None), _CALL_TIMEOUT_S)
+        self._lead.loop.call(partial(self._lead.loop.listen, None), _CALL_TIMEOUT_S)
         self._board.state = "running"
         ended = time.monotonic()
         self._promoted = {
@@ -419,7 +419,7 @@ class Standby(Host):
         deadline = time.monotonic() + _PATIENCE_S
         while True:
             try:
-                self._first.loop.call(do, _CALL_TIMEOUT_S)
+                self._lead.loop.call(do, _CALL_TIMEOUT_S)
                 return
             except BadArgument:
                 if time.monotonic() > deadline:
@@ -444,7 +444,7 @@ class Standby(Host):
             if stage != "draining":
                 self._set_stage("draining")
             if sequencer.position == end:
-                self._first.loop.call(sequencer.settle, _CALL_TIMEOUT_S)
+                self._lead.loop.call(sequencer.settle, _CALL_TIMEOUT_S)
                 behind = [agent for _, agent in self._agents() if agent.position < end]
                 if sequencer.settled == end and not behind:
                     return int(end)
@@ -491,7 +491,7 @@ class Standby(Host):
         for loop, agent in self._agents():
             if agent is publisher:
                 loop.call(publish, _CALL_TIMEOUT_S)
-        self._first.loop.call(sequence, _CALL_TIMEOUT_S)
+        self._lead.loop.call(sequence, _CALL_TIMEOUT_S)
         self._open |= {f"depth-{number}": memory for number, memory in depths.items()}
         for part in list(self._private):
             del self._private[part]

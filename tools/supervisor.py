@@ -25,6 +25,7 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from matchbox.core import snapshot
 from matchbox.core.plan import OPERATOR_SLOT, Plan, PlanMarket, PlanThread, outlives_engine
+from matchbox.core.snapshot import combined_hash as combined_hash
+from matchbox.persistence import snapshots
 from matchbox.persistence.batch import Batch
 from matchbox.persistence.journal import Reader, Writer
 from matchbox.persistence.journaler import drain_log_ring
@@ -84,6 +88,7 @@ class Supervisor:
         self.hosts: list[Host] = []
         self.plan: Plan | None = None
         self.catalog = Catalog()
+        self.snapshot: snapshots.Snapshot | None = None
         self._status: dict[str, Any] = {}
         self._deposited: set[bytes] = set()
         self._selector = selectors.DefaultSelector()
@@ -112,11 +117,13 @@ class Supervisor:
         try:
             self._mend_journal()
             epoch = self._take_over()
+            self._find_snapshot()
             self._learn_journal()
             missing = self.catalog.missing(self.config, self.say)
             self.catalog.learn(missing)
             self._epochs = epoch
-            self.plan = make_plan(self.config, epoch, self.catalog)
+            image = self.snapshot.image if self.snapshot else None
+            self.plan = make_plan(self.config, epoch, self.catalog, image)
             self.listing = Listing(self.plan, self.catalog, self._segments, self.say)
             self._make_segments()
             self._write_status("starting")
@@ -350,19 +357,32 @@ class Supervisor:
             "linger_ns": journal.linger_ms * 1_000_000,
         }
 
+    def _find_snapshot(self) -> None:
+        """The newest good snapshot of this journal, if there is one."""
+        self.snapshot = snapshots.newest(
+            self.data / "snapshots", journal=self.data / "journal", say=self.say
+        )
+
     def _learn_journal(self) -> None:
-        """The definitions and the deposits of the journal."""
+        """The definitions and the deposits of the journal: of the snapshot, and what follows it."""
+        first = 1
+        if self.snapshot is not None:
+            first = self.snapshot.sequence + 1
+            self.catalog.learn(self.snapshot.definitions)
+            self._deposited = snapshot.references(self.snapshot.image)
         with Reader(self.data / "journal") as reader:
-            for batch in self._whole(reader):
-                records = batch.records
+            for batch in self._whole(reader, first):
+                records = batch.records[max(0, first - batch.first_sequence) :]
                 self.catalog.learn(records)
                 deposits = records[(records["kind"] == Kind.DEPOSIT) & (records["reject"] == 0)]
                 self._deposited |= {bytes(r) for r in deposits.view(MONEY_RECORD)["reference"]}
 
-    def _whole(self, reader: Reader) -> Iterator[Batch]:
-        """The batches of the journal. Raises JournalError that says what can be done."""
+    def _whole(self, reader: Reader, first: int) -> Iterator[Batch]:
+        """The batches of the journal from the one on that has this record. Raises JournalError that
+        says what can be done.
+        """
         try:
-            yield from reader.batches()
+            yield from reader.batches(first)
         except JournalError as error:
             raise self._damaged(error) from error
 
@@ -376,7 +396,11 @@ class Supervisor:
             self._segments[part] = None
             self._segments[part] = segment.create(name, size)
         plan.format_rings(self._segments.__getitem__)
-        self.listing.format_first()
+        first = Catalog()
+        if self.snapshot is not None:
+            snapshot.resume(self.snapshot.image, plan, self._segments.__getitem__)
+            first.learn(self.snapshot.definitions)
+        self.listing.format_first(first)
         board = Board.create(
             self._segments["board"],
             plan.epoch,
@@ -400,7 +424,28 @@ class Supervisor:
         self.listing.hosts = list(self.hosts)
         self._write_status("starting")
 
+    def _load_snapshot(self) -> None:
+        """Let every host load what it runs. Raises MatchboxError if it is not the state that it was
+        when it was saved.
+        """
+        if self.snapshot is None:
+            return
+        began = time.monotonic()
+        for host in self.hosts:
+            host.channel.ask("load_snapshot", path=str(self.snapshot.path), timeout=None)
+        found, expected = combined_hash(self.state()), self.snapshot.image.state_hash
+        if found != expected:
+            raise MatchboxError(
+                f"{self.snapshot.path} has not the state that was saved: hash={found:016x}, "
+                f"saved={expected:016x}; allowed: to remove it, and to start again"
+            )
+        self.say(
+            f"Loaded the snapshot of sequence {self.snapshot.sequence:,} in "
+            f"{time.monotonic() - began:.2f} s; state hash {found:016x}."
+        )
+
     def _recover(self) -> None:
+        self._load_snapshot()
         began = time.monotonic()
         ask = partial(self._host_of("sequencer").channel.ask, "recover", timeout=None)
         done = ask(directory=str(self.data / "journal"))
@@ -411,9 +456,10 @@ class Supervisor:
         self.listing.end_replay()
         if done["records"]:
             seconds = time.monotonic() - began
+            first, last = done["sequence"] + 1 - done["records"], done["sequence"]
             self.say(
                 f"Replayed the journal: {done['records']:,} records in {seconds:.2f} s, "
-                f"up to sequence {done['sequence']:,}; state hash {combined_hash(state):016x}."
+                f"{first:,} up to sequence {last:,}; state hash {combined_hash(state):016x}."
             )
 
     def _begin(self, definitions: NDArray[Any]) -> None:
@@ -864,13 +910,21 @@ class Supervisor:
         return [os.getpid(), *(host.process.pid for host in [*self.hosts, *standby])]
 
 
-def make_plan(config: Config, epoch: int, catalog: Catalog) -> Plan:
-    """The plan of a configuration and what is defined. The journaler gets a thread of its own
-    wherever it is.
+def make_plan(
+    config: Config, epoch: int, catalog: Catalog, image: snapshot.Image | None = None
+) -> Plan:
+    """The plan of a configuration and what is defined, for an engine that begins with `image`, if
+    there is one. The journaler gets a thread of its own wherever it is.
 
-    A market whose number has been removed once gets its memory when the replay comes to it.
+    The image's markets have their memory from the start. Another one whose number has been removed
+    once gets it when the replay comes to it.
     """
-    markets = {n: m for n, m in catalog.markets.items() if catalog.never_removed(n)}
+    markets = {
+        n: PlanMarket(n, 0, m.max_orders, m.max_specials)
+        for n, m in catalog.markets.items()
+        if catalog.never_removed(n)
+    }
+    markets |= {market.number: market for market in image.markets} if image else {}
     wanted = {market.id: market.matcher for market in config.markets}
     matchers = placements(config.matchers, markets, wanted, {})
     threads = []
@@ -897,8 +951,7 @@ def make_plan(config: Config, epoch: int, catalog: Catalog) -> Plan:
         max_assets=config.limits.max_assets,
         max_markets=config.limits.max_markets,
         markets=tuple(
-            PlanMarket(number, matchers[number], market.max_orders, market.max_specials)
-            for number, market in markets.items()
+            replace(market, matcher=matchers[number]) for number, market in markets.items()
         ),
         threads=tuple(threads),
         seed=secrets.randbits(63),
@@ -910,16 +963,6 @@ def make_plan(config: Config, epoch: int, catalog: Catalog) -> Plan:
             catalog.most_orders,
         ),
     )
-
-
-def combined_hash(state: dict[str, Any]) -> int:
-    """One hash over the states of the sequencer and of each market, whoever carries it."""
-    markets = {int(n): h for agent in state.values() for n, h in agent.get("markets", {}).items()}
-    total = int(state["sequencer"]["hash"])
-    for number in sorted(markets):
-        total = (total * 1_000_003 + number) & 0xFFFFFFFFFFFFFFFF
-        total = (total * 1_000_003 + int(markets[number])) & 0xFFFFFFFFFFFFFFFF
-    return total
 
 
 def _raise_descriptor_limit() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from matchbox.core import snapshot
 from matchbox.core.instrument import market_record
 from matchbox.core.plan import OPERATOR_SLOT, Plan, PlanMarket, PlanThread, place, prepare, take
 from matchbox.shm.depth import Book, MarketData, depth_bytes, format_depth
@@ -153,12 +154,22 @@ class Connection:
 class Exchange:
     """The agents of `plan`, the operator's session, and bots' sessions."""
 
-    def __init__(self, plan: Plan, *, seed: int | None = None, define: bool = True) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        seed: int | None = None,
+        define: bool = True,
+        image: snapshot.Image | None = None,
+    ) -> None:
+        """`image`: begin with this snapshot, whose markets are those of the plan."""
         self.plan = plan
         self._segments: dict[str, mmap.mmap] = {
             part: mmap.mmap(-1, size) for part, size in plan.segments().items()
         }
         plan.format_rings(self.segment)
+        if image is not None:
+            snapshot.resume(image, plan, self.segment)
         for market in plan.markets:
             format_depth(
                 self.segment(f"depth-{market.number}"),
