@@ -9,9 +9,9 @@ It polls on the thread of the standby's sequencer, before it, and replays what t
 Invariants:
     - A record is begun only when the living matchers and the living publisher are past it (`gates` gating readers), so
       whatever a record does to an engine, it does to the living one first. DRAINING, when that is dead, ends this.
-    - A record is used only if it cannot have been overwritten while it was copied: the journaler, who gates, has not read
-      it; or it is less than half a ring behind what is published, and a sequencer never fills more than half a ring
-      before it publishes (log_room). Else LAPPED: it is in the journal, and whoever tends us replays it from there.
+    - A record is used only if it cannot have been overwritten while it was copied: the journaler, who gates, has not
+      read it; or it is less than half a ring behind what is published, and a sequencer never fills more than half a
+      ring before it publishes (log_room). Else LAPPED: it is in the journal, and whoever tends us replays it from there.
     - What our matchers and our ledger say of a record is what the living ones say, byte for byte. It is compared where
       both rings still have it, which is nearly always; a difference ends the following (DIFFERING).
     - Our log gives back what the journal has, as if our journaler were the living one: at a takeover our ring holds
@@ -37,6 +37,13 @@ cdef enum follower_stage:
     DIFFERING = 5           # we would not have decided so: this engine must not take over
     DONE = 6                # we are what was followed
 
+# Are the two rings of a pair at the same positions? They are not if one engine has begun with a snapshot of times when
+# markets were on other matchers. Known by the first event that both have.
+cdef enum alignment:
+    UNKNOWN = 0
+    ALIGNED = 1
+    APART = 2
+
 ctypedef struct follower:
     sequencer* own
     mb_ring* log
@@ -50,6 +57,7 @@ ctypedef struct follower:
     mb_ring* theirs[65]     # event rings of the living engine, and ours
     mb_ring* ours[65]
     uint64_t compared[65]   # up to here they are the same, or were not there to compare
+    uint8_t aligned[65]     # enum alignment
     uint64_t passed_over    # events that were not there
     int wrong               # enum replay_difference, or OTHER_EVENT
     uint64_t replicated     # as last said

@@ -10,7 +10,7 @@ from matchbox.core.bits cimport mb_copy_record
 from matchbox.core.replaying cimport replay_records
 from matchbox.core.sequencer cimport Sequencer
 from matchbox.core.sequencing cimport GROUP_MAX
-from matchbox.shm.records cimport mb_record
+from matchbox.shm.records cimport mb_event, mb_record
 from matchbox.shm.ring cimport *
 
 from matchbox.core.sequencer import difference
@@ -62,7 +62,9 @@ cdef int64_t _compare(follower* f, uint32_t pair) noexcept nogil:
     cdef uint64_t end = min(said, mb_load_acquire(&ours.producer.value)), at = f.compared[pair]
     cdef const uint8_t* there = <const uint8_t*>theirs + MB_RING_SLOTS_OFFSET
     cdef const uint8_t* here = <const uint8_t*>ours + MB_RING_SLOTS_OFFSET
-    if end <= at:
+    cdef const mb_event* said_there
+    cdef const mb_event* said_here
+    if end <= at or f.aligned[pair] == APART:
         return 0
     # What is further back than that may be overwritten while we look. Ours is looked at by the thread that settles it,
     # and the living one is ahead.
@@ -70,6 +72,15 @@ cdef int64_t _compare(follower* f, uint32_t pair) noexcept nogil:
         f.passed_over += min(said - half, end) - at
         at = min(said - half, end)
     end = min(end, at + CHUNK)
+    if end == at:
+        return 0
+    if f.aligned[pair] == UNKNOWN:
+        said_there = <const mb_event*>(there + (at & mask) * sizeof(mb_record))
+        said_here = <const mb_event*>(here + (at & mask) * sizeof(mb_record))
+        f.aligned[pair] = ALIGNED if said_there.sequence == said_here.sequence and said_there.index == said_here.index \
+            else APART
+        if f.aligned[pair] == APART:
+            return 0
     f.compared[pair] = end
     while at < end:
         if not _same(<const mb_record*>(there + (at & mask) * sizeof(mb_record)),

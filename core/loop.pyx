@@ -271,7 +271,9 @@ cdef class Loop:
         self._idle = _idle_strategy(idle)
 
     def listen(self, Bell bell, Bell peer=None):
-        """Wake up by another board's bell, too, and ring a `peer` there after work; None: no more. By the loop's thread.
+        """Wake up by another board's bell, too, and ring a `peer` there after work; None: no more.
+
+        By the loop's thread.
         """
         self._other_bell = NULL if bell is None else bell._word
         self._other_peer = NULL if peer is None else peer._word

@@ -36,7 +36,7 @@ from matchbox.shm.records import EVENT, LOG_RECORD
 from matchbox.shm.ring import Ring
 
 # Of the meaning of the parts' rows. Their sizes are checked besides.
-LAYOUT = 1
+LAYOUT = 2
 ROW_BYTES = {
     **snapshot_sequencer.ROW_BYTES,
     **snapshot_matcher.ROW_BYTES,

@@ -18,6 +18,7 @@ from matchbox.core.price_index cimport ASK, price_index_insert, price_index_next
 from matchbox.core.publisher cimport Publisher, publisher, report_slot, subscription
 from matchbox.core.routes cimport order_route, routes_add
 from matchbox.core.snapshot_parts cimport part_make, part_row, part_rows
+from matchbox.core.succession cimport reports_anew
 from matchbox.shm.depth cimport mb_depth_begin, mb_depth_end, mb_depth_put, mb_depth_top
 from matchbox.shm.records cimport MB_BUY, MB_SELL
 from matchbox.shm.ring cimport mb_store_relaxed
@@ -35,10 +36,12 @@ ctypedef struct saved_publisher:
 ctypedef struct saved_slot:
     uint64_t read
     uint64_t answered
+    uint64_t position       # reports so far
+    uint64_t attached_at
     uint32_t slot
     uint32_t session
     uint32_t full
-    uint32_t reserved
+    uint32_t assurance
 
 ctypedef struct saved_depth:
     mb_depth_top top
@@ -102,7 +105,9 @@ cdef int _save_routes(const publisher* p, list parts) except -1:
         if p.slot_table[i].session:
             sessions.slot, sessions.session = i, p.slot_table[i].session
             sessions.answered, sessions.read = p.slot_table[i].answered, p.slot_table[i].read
-            sessions.full = p.slot_table[i].full
+            sessions.full, sessions.assurance = p.slot_table[i].full, p.slot_table[i].assurance
+            sessions.position = p.slot_table[i].reports.position + p.slot_table[i].filled
+            sessions.attached_at = p.slot_table[i].attached_at
             sessions += 1
     return 0
 
@@ -205,6 +210,13 @@ cdef int _load_sessions(publisher* p, dict parts) except -1:
             continue
         slot.session, slot.full = sessions[i].session, <uint8_t>sessions[i].full
         slot.answered, slot.read = sessions[i].answered, sessions[i].read
+        slot.attached_at, slot.assurance = sessions[i].attached_at, <uint8_t>sessions[i].assurance
+        if p.shadow:
+            # Its reports go on counting; what they were nobody will ask (succession.pxd).
+            reports_anew(slot)
+            slot.reports.position = sessions[i].position
+            slot.reports.ring.producer.value = sessions[i].position
+            slot.read, slot.full = sessions[i].position, 0
         p.slot_of[slot.session] = <uint16_t>sessions[i].slot
     return 0
 

@@ -57,13 +57,13 @@ cdef bint adopt_reports(publisher* p, report_slot* slot, mb_ring* commands, mb_r
     read = mb_load_acquire(&commands.readers[1].value)
     # The bot's own word, as in _has_room().
     slot.read = read if slot.reports.position - read <= slot.reports.mask + 1 else slot.reports.position
+    if ended and mb_load_acquire32(&reports.header.state) == MB_RING_CLOSED:
+        return True
     if slot.attached_at <= opened_after:
         # Whoever was here before had other memory.
         return ended and slot.reports.position == 0
     if slot.reports.position > total:
         return False
-    if ended and mb_load_acquire32(&reports.header.state) == MB_RING_CLOSED:
-        return True
     if ended and _has_ended(slot, <const mb_report*>_shadowed(&shadow, total - 1)):
         _end_reports(slot)  # the dead one did all but that
         return True

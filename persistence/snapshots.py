@@ -16,7 +16,8 @@ Layout of a file (version 1, little-endian):
 
 The header has `layout` (core.snapshot.LAYOUT: the meaning of the parts) and `records` (the layout
 of log records), `build`, `sequence`, `epoch`, `time_ns`, `state_hash`, `chain` (hash of the
-journal's batch that ends with the sequence, where that is known), `rings` (positions), and of each
+journal's batch that ends with the sequence, where that is known), `sessions` (does it know how many
+reports each session has got? a standby's does), `rings` (positions), and of each
 of the `parts` name, row_bytes, rows, offset and SHA-256. The part `definitions` has all accepted
 definitions and removals of the log, LOG_RECORD: the names, which the engine itself does not know.
 
@@ -69,6 +70,7 @@ class Snapshot:
     time_ns: int
     chain: str
     build: str
+    sessions: bool
 
     @property
     def sequence(self) -> int:
@@ -99,6 +101,7 @@ def write(
     chain: bytes = b"",
     build: str = "",
     keep: int = 0,
+    sessions: bool = False,
 ) -> Path:
     """Write a snapshot; afterwards all but the `keep` newest are removed (0: none is).
 
@@ -117,6 +120,7 @@ def write(
         "time_ns": time.time_ns(),
         "state_hash": f"{image.state_hash:016x}",
         "chain": chain.hex(),
+        "sessions": sessions,
         "rings": image.rings,
     }
     try:
@@ -211,6 +215,7 @@ def read(path: Path, *, verified: bool = False) -> Snapshot:
         int(head["time_ns"]),
         head["chain"],
         head["build"],
+        bool(head["sessions"]),
     )
 
 
@@ -274,12 +279,15 @@ def newest(
     *,
     at_most: int | None = None,
     journal: Path | None = None,
+    sessions: bool = False,
     say: Say = lambda text: None,
 ) -> Snapshot | None:
-    """The newest good snapshot of a record up to `at_most`, and of this `journal`; None if there is
-    none. `say` is told why others were passed over.
+    """The newest good snapshot of a record up to `at_most`, and of this `journal`, that knows of
+    `sessions`; None if there is none. `say` is told why others were passed over.
     """
     for snapshot in good(folder, at_most=at_most, say=say):
+        if sessions and not snapshot.sessions:
+            continue
         if journal is None:
             return snapshot
         problem = _other_journal(snapshot, journal)

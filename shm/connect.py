@@ -169,6 +169,13 @@ class Connection:
         answer, _, _ = self._control.ask(RequestKind.PROMOTE)
         return int(answer["sequence"]), answer["text"].decode()
 
+    def take_snapshot(self) -> int:
+        """Have the standby take a snapshot, as an operator. Returns the lowest sequence that it can
+        be of; it is in the data folder when it is written. Raises SessionError if it is refused.
+        """
+        answer, _, _ = self._control.ask(RequestKind.SNAPSHOT)
+        return int(answer["sequence"])
+
     def listing(self) -> tuple[dict[int, dict[str, Any]], dict[int, int]]:
         """The rules of every market as they are now, in ticks and units, and the supply of every
         asset in units, both by number.

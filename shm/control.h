@@ -17,6 +17,8 @@
  *             is done. Number 0 in an ADD_ record: one that is free; in a REMOVE_ record: by its name
  * PROMOTE     an operator's: the standby takes over from an engine that is well. The answer has the last record of the
  *             engine before, and how long it took
+ * SNAPSHOT    an operator's: the standby takes one now. The answer has the last record that it has replayed: the
+ *             snapshot, which is written later, is of that or a later one
  *
  * These are answered with one descriptor of a sealed file, whose content is JSON:
  *
@@ -45,7 +47,8 @@ enum mb_request_kind {
     MB_REQUEST_ORDERS = 8,
     MB_REQUEST_DEFINE = 9,
     MB_REQUEST_LISTING = 10,
-    MB_REQUEST_PROMOTE = 12
+    MB_REQUEST_PROMOTE = 12,
+    MB_REQUEST_SNAPSHOT = 13
 };
 
 enum mb_request_flag {

@@ -67,6 +67,7 @@ class RequestKind(IntEnum):
     DEFINE = 9
     LISTING = 10
     PROMOTE = 12
+    SNAPSHOT = 13
 
 
 class RequestFlag(IntFlag):

@@ -33,15 +33,21 @@ def register(app: typer.Typer) -> None:
             help="How many of the newest to keep, instead of the configured number; 0: all.",
         ),
     ) -> None:
-        """Replay the journal from the newest snapshot on, and make one of its last record.
+        """Have the standby of a running exchange take one; else replay the journal from the newest
+        snapshot on, and make one of its last record.
 
-        Works beside a running exchange, too: it reads what is on the disk, and does the replaying
-        itself.
+        With --config or --keep, the latter also beside a running exchange: it reads what is on the
+        disk, and does the replaying itself.
         """
         from rich.console import Console
 
         from matchbox.tools import snapshots
 
+        if config is None and keep is None:
+            path = snapshots.by_standby(data)
+            if path is not None:
+                print(f"The standby has taken {path}.")
+                return
         with Console(stderr=True).status("Replaying the journal") as status:
             taken = snapshots.take(
                 data,

@@ -140,9 +140,10 @@ class StandbySettings:
 
 @dataclass(frozen=True)
 class SnapshotSettings:
-    """How many of the newest snapshots are kept."""
+    """How many of the newest snapshots are kept; how often the standby takes one, 0: never."""
 
     keep: int
+    interval_s: int
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,10 @@ class StandbyLine:
         except MatchboxError:
             self._host.process.kill()
 
+    def take_snapshot(self) -> int:
+        """The record from which on it can be. Raises MatchboxError."""
+        return int(self._host.channel.ask("snapshot", timeout=_STANDBY_PATIENCE_S)["position"])
+
     def promote(self, why: str, patience_s: float) -> dict[str, Any]:
         """What it says of its takeover. Raises MatchboxError."""
         channel = self._host.channel

@@ -289,8 +289,8 @@ class Doorkeeper:
         if kind == RequestKind.MARKETS:
             markets = [market.record for market in self._markets()]
             return reply(count=len(markets)), [], np.array(markets, MARKET_RECORD).tobytes()
-        if kind == RequestKind.PROMOTE:
-            return self._promote(uid)
+        if kind in (RequestKind.PROMOTE, RequestKind.SNAPSHOT):
+            return self._ask_standby(kind, uid)
         if kind == RequestKind.CLOSE:
             return self._close(request, pid)
         if kind in (
@@ -524,8 +524,8 @@ class Doorkeeper:
         self.listing.sweep()
         return list(self.listing.catalog.markets.values())
 
-    def _promote(self, uid: int) -> tuple[bytes, list[int], bytes]:
-        """Have the standby take over from an engine that is well."""
+    def _ask_standby(self, kind: int, uid: int) -> tuple[bytes, list[int], bytes]:
+        """Have the standby take over from an engine that is well, or take a snapshot."""
         if not self._operates(uid):
             raise Refused(
                 Reason.NOT_PERMITTED, f"not an operator of this exchange: user={_user(uid)}"
@@ -533,6 +533,8 @@ class Doorkeeper:
         if self.standby is None:
             raise Refused(Reason.NO_STANDBY, "allowed: once a standby follows")
         try:
+            if kind == RequestKind.SNAPSHOT:
+                return reply(sequence=self.standby.take_snapshot()), [], b""
             done = self.standby.promote(f"asked to by user {_user(uid)}", _PROMOTE_PATIENCE_S)
         except MatchboxError as error:
             raise Refused(Reason.NO_STANDBY, str(error)) from None

@@ -273,7 +273,10 @@ SECTIONS: dict[str, dict[str, Key]] = {
             "4GiB",
         ),
     },
-    "snapshots": {"keep": Key(_whole(1, 1000), 3)},
+    "snapshots": {
+        "keep": Key(_whole(1, 1000), 3),
+        "interval_s": Key(_whole(0, 1_000_000), 300),
+    },
     "standby": {
         "enabled": Key(Truth("boolean", "true, false"), True),
         "hang_ms": Key(_whole(0, 60_000), 250),

@@ -24,8 +24,10 @@ from matchbox.persistence import snapshots
 from matchbox.persistence.batch import Batch
 from matchbox.persistence.journal import Reader
 from matchbox.persistence.snapshots import Snapshot
+from matchbox.shm.connect import look
 from matchbox.shm.errors import SnapshotError
 from matchbox.shm.records import LOG_RECORD
+from matchbox.tools import folder
 from matchbox.tools.catalog import Catalog, defining
 from matchbox.tools.config import Config
 from matchbox.tools.logview import find_journal
@@ -34,6 +36,7 @@ from matchbox.tools.supervisor import make_plan
 from matchbox.tools.verify import find_config
 
 FOLDER = "snapshots"
+_STANDBY_PATIENCE_S = 120.0
 Say = Callable[[str], object]
 Progress = Callable[[int], object]
 
@@ -102,8 +105,8 @@ def take(
     journal = find_journal(place)
     data = journal.parent
     settings = find_config(data, config)
-    folder = data / FOLDER
-    start = snapshots.newest(folder, journal=journal, say=say)
+    target = data / FOLDER
+    start = snapshots.newest(target, journal=journal, say=say)
     definitions = known(journal, start)
     catalog = Catalog()
     catalog.learn(definitions)
@@ -122,7 +125,7 @@ def take(
             "is settled; allowed: a larger `rings.events`, or to try again after the next records"
         )
     path = snapshots.write(
-        folder,
+        target,
         image,
         definitions=definitions,
         epoch=last.epoch if last else start.epoch if start else 0,
@@ -131,6 +134,31 @@ def take(
         keep=settings.snapshots.keep if keep is None else keep,
     )
     return Taken(path, image, start.sequence if start else 0, time.monotonic() - began)
+
+
+def by_standby(place: str) -> Path | None:
+    """Have the standby of a running exchange take one; None if there is no such standby. Raises
+    MatchboxError.
+    """
+    data = find_journal(place).parent
+    status = folder.read_status(data)
+    if not status.get("standby") or int(status["pid"]) not in folder.living(status):
+        return None
+    connection = look(data, _STANDBY_PATIENCE_S)
+    try:
+        lowest = connection.take_snapshot()
+    finally:
+        connection.close()
+    deadline = time.monotonic() + _STANDBY_PATIENCE_S
+    while time.monotonic() < deadline:
+        taken = snapshots.sequences(data / FOLDER)
+        if taken and taken[0] >= lowest:
+            return snapshots.file_path(data / FOLDER, taken[0])
+        time.sleep(0.01)
+    raise SnapshotError(
+        f"the standby has taken no snapshot in {_STANDBY_PATIENCE_S:.0f} s; what it says is where "
+        "`matchbox up` says its things"
+    )
 
 
 def _later(records: NDArray[Any], definitions: NDArray[Any]) -> NDArray[Any]:
@@ -142,10 +170,10 @@ def _later(records: NDArray[Any], definitions: NDArray[Any]) -> NDArray[Any]:
 
 def listed(place: str) -> list[dict[str, Any]]:
     """The snapshots of a data folder, newest first: sequence, time, bytes, state hash, problem."""
-    folder = find_journal(place).parent / FOLDER
+    target = find_journal(place).parent / FOLDER
     rows = []
-    for sequence in snapshots.sequences(folder):
-        path = snapshots.file_path(folder, sequence)
+    for sequence in snapshots.sequences(target):
+        path = snapshots.file_path(target, sequence)
         row: dict[str, Any] = {"sequence": sequence, "path": str(path)}
         try:
             found = snapshots.read(path)

@@ -23,12 +23,15 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from matchbox.core import snapshot
 from matchbox.core.follower import Follower
 from matchbox.core.loop import Bell, Loop
 from matchbox.core.plan import (
@@ -52,6 +55,7 @@ from matchbox.shm.ring import Ring, ring_bytes
 from matchbox.tools.catalog import placements
 from matchbox.tools.channel import close_all
 from matchbox.tools.host import Host, Memory
+from matchbox.tools.standby_snapshots import StandbySnapshots
 from matchbox.tools.threads import EngineThread, guard
 from matchbox.tools.watch import Watch
 
@@ -74,11 +78,21 @@ class Standby(Host):
         supervisor: int,
         hang_ms: int,
         matchers: dict[str, int],
+        snapshot_interval_s: float,
+        snapshots_kept: int,
     ) -> None:
         """Follow the engine of `plan` as epoch `epoch`; `matchers`: which one carries a market."""
-        self._prepare(plan.successor(epoch))
-        self._living = plan
         self._journal_folder = Path(settings["directory"])
+        self._snapshots = StandbySnapshots(
+            Path(folder),
+            self._journal_folder,
+            interval_s=snapshot_interval_s,
+            keep=snapshots_kept,
+        )
+        self._image = self._snapshots.start.image if self._snapshots.start else None
+        self._matchers = {int(number): matcher for number, matcher in matchers.items()}
+        self._prepare(self._with_markets(plan.successor(epoch)))
+        self._living = plan
         self._private: dict[str, mmap.mmap] = {}
         self._make_memory(folder, identity, supervisor)
         self.engines = [
@@ -108,9 +122,9 @@ class Standby(Host):
         first = next(engine for engine in self.engines if "sequencer" in engine.agents)
         first.poll_first("follower", self._follower)
         self._lead = first
-        self._matchers = {int(number): matcher for number, matcher in matchers.items()}
         self._followed: set[int] = set()  # slots that have a private report ring
         self._follow_slot(OPERATOR_SLOT, Ring.attach(self._living_segment("operator-reports")))
+        self._snapshot_wanted = False
         self._asked = ""  # why a takeover is wanted
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._watch.also(self._bell)
@@ -118,6 +132,15 @@ class Standby(Host):
         self._over = threading.Event()  # promoted, or not able to
         self._stopping = False
         self._tender = threading.Thread(target=guard, args=(self._tend,), name="tend")
+
+    def _with_markets(self, plan: Plan) -> Plan:
+        """The plan with the markets of the snapshot that we begin with."""
+        if self._image is None:
+            return plan
+        numbers = [market.number for market in self._image.markets]
+        chosen = placements(plan.matchers, numbers, self._matchers, {})
+        markets = (replace(m, matcher=chosen[m.number]) for m in self._image.markets)
+        return replace(plan, markets=tuple(markets))
 
     def _make_memory(self, folder: str, identity: str, supervisor: int) -> None:
         plan = self._plan
@@ -134,6 +157,10 @@ class Standby(Host):
         plan.format_engine_rings(self._open.__getitem__)
         self._private["market-data"] = mmap.mmap(-1, sizes["market-data"])
         plan.format_market_data(self._private.__getitem__)
+        if self._image is not None:
+            snapshot.resume(self._image, plan, self._segment)
+        for market in plan.markets:
+            self._format_depth(market)
         for thread in plan.threads:
             number = self._board.add_process(thread.name, thread.core, thread.idle)
             if thread.process == 0:
@@ -198,8 +225,12 @@ class Standby(Host):
         if do == "open_session":
             return self._remember(int(request["slot"]), fds, request)
         if do == "follow":
-            self._tender.start()
+            self._begin()
             return {}
+        if do == "snapshot":
+            self._snapshot_wanted = True
+            os.eventfd_write(self._bell, 1)
+            return {"position": self._follower.position}
         if do == "market":
             self._matchers[int(request["number"])] = int(request["matcher"])
             return {}
@@ -225,6 +256,14 @@ class Standby(Host):
         if not self._over.wait(patience_s):
             raise MatchboxError(f"the standby has not taken over in {patience_s} s")
         return self._promoted
+
+    def _begin(self) -> None:
+        """All sessions are known: load the snapshot, if there is one, and follow."""
+        if self._image is not None:
+            for loop, agent in self._agents():
+                loop.call(partial(snapshot.load, self._image, {agent.name: agent}), _CALL_TIMEOUT_S)
+            self._image = None
+        self._tender.start()
 
     # A session must be known before its attachment is replayed: sessions first, then "follow".
 
@@ -274,6 +313,8 @@ class Standby(Host):
                     # Whoever waits for us learns it from our end.
                     raise EngineDown(f"the standby cannot take over: {error}") from error
                 return
+            if self._snapshot_wanted or self._snapshots.due(self._follower.position):
+                self._take_snapshot()
             if self._follower.stage in ("waiting", "lapped"):
                 self._board.state = "starting"
                 self._catch_up()
@@ -281,6 +322,35 @@ class Standby(Host):
             elif self._follower.stage == "wanting":
                 self._make_room(self._follower.record)
                 self._follow()
+
+    # -- snapshots
+
+    def _take_snapshot(self) -> None:
+        """Stop following until all of our agents are at rest, copy their state, go on."""
+        if self._snapshots.busy or self._follower.stage != "following":
+            return
+        self._snapshot_wanted = False
+        self._set_stage("waiting")
+        agents = {agent.name: agent for _, agent in self._agents()}
+        deadline = time.monotonic() + _PATIENCE_S
+        while problem := snapshot.not_at_rest(self._plan, agents, self._segment):
+            if time.monotonic() > deadline or self._stopping or self._watch.look(0):
+                break
+            time.sleep(0.0005)
+        image = None if problem else self._copy(agents)
+        self._set_stage("following")
+        if image is None:
+            self._snapshots.put_off(problem)
+        else:
+            reader = self._plan.journaler_reader
+            self._snapshots.write(image, self._plan.epoch, lambda: self._source.consumed[reader])
+
+    def _copy(self, agents: dict[str, Any]) -> snapshot.Image:
+        """Nothing is polled that has anything to do; what is on the loop's own thread waits."""
+        save = partial(snapshot.save, self._plan, agents, self._segment)
+        return self._lead.loop.call(save, _CALL_TIMEOUT_S)
+
+    # -- following, in steps
 
     def _follow(self) -> None:
         self._set_stage("following")
@@ -336,8 +406,7 @@ class Standby(Host):
             most,
             special_orders(int(market["specials"]), most),
         )
-        memory = self._private[f"depth-{number}"] = mmap.mmap(-1, depth_bytes(most))
-        format_depth(memory, market, ("", 0), ("", 0), levels=most, epoch=self._plan.epoch)
+        self._format_depth(chosen)
         found = [(loop, agent) for loop, agent in self._agents()]
         given = [prepare(agent, chosen, self._segment) for _, agent in found]
         for (loop, agent), part in zip(found, given, strict=True):
@@ -354,6 +423,14 @@ class Standby(Host):
                             self._forget(known)
                     loop.call(partial(place, agent, chosen, None), _CALL_TIMEOUT_S)
         self._markets[number] = chosen
+
+    def _format_depth(self, market: PlanMarket) -> None:
+        """A depth table that nobody will read before all of it is written anew."""
+        memory = mmap.mmap(-1, depth_bytes(market.max_orders))
+        record = np.zeros((), MARKET_RECORD)
+        record["market"] = market.number
+        format_depth(memory, record, ("", 0), ("", 0), levels=market.max_orders)
+        self._private[f"depth-{market.number}"] = memory
 
     def _forget(self, number: int) -> None:
         """Give back the memory of a market that was removed. Raises BadArgument if it was not."""

@@ -619,6 +619,8 @@ class Supervisor:
             "supervisor": os.getpid(),
             "hang_ms": self.config.standby.hang_ms,
             "matchers": self.listing.matchers,
+            "snapshot_interval_s": self.config.snapshots.interval_s,
+            "snapshots_kept": self.config.snapshots.keep,
         }
         host = Host(
             STANDBY,

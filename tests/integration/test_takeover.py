@@ -129,3 +129,33 @@ def test_without_a_standby_there_is_no_switch(
         os.kill(exchange.host_of("sequencer"), signal.SIGKILL)
         with pytest.raises(matchbox.EngineDown):
             alice.reports(timeout=None)
+
+
+def test_a_standby_takes_snapshots_and_the_next_one_begins_with_them(
+    make_exchange: Callable[..., ExchangeProcess],
+) -> None:
+    exchange = make_exchange("wide", standby=True).up()
+    wait_for(lambda: exchange.followed, "a standby follows")
+    with exchange.connect(assurance="durable") as alice, exchange.connect("bob") as bob:
+        for price in range(100, 120):
+            collect(alice, alice.buy("BTC/USD", "1", str(price)))
+        assert "The standby has taken" in command("snapshot", "take", exchange.data)
+        collect(bob, bob.sell("BTC/USD", "3", "100"))
+        os.kill(exchange.host_of("standby"), signal.SIGKILL)
+        wait_for(lambda: "Another one is started" in exchange.text(), "its end is seen")
+        wait_for(lambda: exchange.followed, "another standby follows")
+        os.kill(exchange.host_of("matcher-0"), signal.SIGKILL)
+        collect(alice, alice.buy("BTC/USD", "1", "50"))
+        fills = [r for r in bob.reports(timeout=5) if r["kind"] == matchbox.EventKind.TRADE]
+        assert fills == []  # all of them were there before
+        assert exchange.connect().close() is None
+        listed = json.loads(command("snapshot", "list", exchange.data, "--json"))
+        assert listed["orders"] == 20
+        book = alice.book("BTC/USD").depth()
+        assert [int(level["price_ticks"]) for level in book.bids][:2] == [11600, 11500]
+        assert len(book.bids) == 18
+    exchange.down()
+    assert "the same as at its stop" in command("verify", exchange.data)
+    exchange.up()
+    assert "Loaded the snapshot of sequence" in exchange.text()
+    exchange.down()
