@@ -196,7 +196,9 @@ class Supervisor:
                 segment.unlink(name)
         self._epochs = plan.epoch
         self.board = Board.attach(segment.attach(plan.name("board")))
-        for part in [*plan.segments(), *(f"depth-{market.number}" for market in markets)]:
+        depths = [f"depth-{market.number}" for market in markets]
+        others = [part for part in plan.segments() if not part.startswith("depth-")]
+        for part in [*others, *depths]:
             self._segments[part] = segment.attach(plan.name(part))
         if "journaler" not in [agent for host in self.hosts for agent in host.agents]:
             self._start_journal(watch=False)

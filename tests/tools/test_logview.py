@@ -379,6 +379,7 @@ def test_numbers_stand_beside_decimals_in_json(demo: Names) -> None:
 
 def test_every_kind_of_record_has_a_case() -> None:
     earlier = {Kind.AMEND_ORDER, Kind.ADD_ASSET, Kind.ADD_MARKET, Kind.DETACH_SESSION, Kind.START}
+    earlier |= {Kind.TAKE_OVER}  # as START
     plain = {Kind.SUBSCRIBE, Kind.UNSUBSCRIBE, Kind.LOGOUT, Kind.STOP, Kind.INVALID}
     shown_here = {Kind(int(record["kind"][0])) for record, _ in CASES}
     shown_here |= {Kind.CANCEL_WITHDRAWAL}  # as SETTLE_WITHDRAWAL
