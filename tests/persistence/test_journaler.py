@@ -1,5 +1,7 @@
 """The journaler between a log ring and a journal."""
 
+import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from matchbox.shm.ring import Reader as RingReader
 
 MakeLog = Callable[..., NDArray[Any]]
 CAPACITY = 1024
+SESSIONS_THAT_HOLD = 2568  # offset in a log ring, as drawn in ring.h
 
 
 @pytest.fixture
@@ -99,6 +102,26 @@ def test_lingering_loses_nothing(tmp_path: Path, ring: Ring, make_log: MakeLog) 
             producer.publish(make_log(sequence, 1))
             assert journaler.step() == 1
     assert journaled(tmp_path) == make_log(1, 20).tobytes()
+
+
+def test_commits_are_apart_unless_reports_wait_for_them(
+    tmp_path: Path, ring: Ring, make_log: MakeLog
+) -> None:
+    producer = Producer(ring)
+    with Writer(tmp_path) as writer:
+
+        def second_step(linger_s: float) -> float:
+            """Seconds from a commit to the end of the next one."""
+            journaler = Journaler(writer, ring, 0, linger_ns=int(linger_s * 1e9))
+            for _ in range(2):
+                began = time.monotonic()
+                producer.publish(make_log(writer.last_sequence + 1, 1))
+                assert journaler.step() == 1
+            return time.monotonic() - began
+
+        assert second_step(0.2) > 0.1
+        struct.pack_into("<Q", ring.buffer, SESSIONS_THAT_HOLD, 1)
+        assert second_step(60) < 30
 
 
 def test_records_that_are_published_again_after_a_restart_are_passed_over(
