@@ -49,7 +49,7 @@ from matchbox.persistence.journal import Reader
 from matchbox.shm import segment
 from matchbox.shm.board import Board
 from matchbox.shm.depth import depth_bytes, format_depth
-from matchbox.shm.errors import BadArgument, EngineDown, MatchboxError
+from matchbox.shm.errors import BadArgument, EngineDown, MatchboxError, SegmentError
 from matchbox.shm.records import MARKET_RECORD, special_orders
 from matchbox.shm.ring import Ring, ring_bytes
 from matchbox.tools.catalog import placements
@@ -455,6 +455,26 @@ class Standby(Host):
 
     # -- taking over
 
+    def _living_depths(self, sequencer: Sequencer) -> dict[int, mmap.mmap]:
+        """The tables of our markets, which those have mapped who read books. One that was removed
+        is forgotten, if its table is gone, or is another's by now.
+        """
+        there = {int(market["market"]) for market in sequencer.markets()}
+        found: dict[int, mmap.mmap] = {}
+        for number, market in list(self._markets.items()):
+            try:
+                memory = self._living_segment(f"depth-{number}")
+            except SegmentError:
+                if number in there:
+                    raise
+                self._forget(number)
+                continue
+            if number not in there and len(memory) != depth_bytes(market.max_orders):
+                self._forget(number)
+            else:
+                found[number] = memory
+        return found
+
     def _take_over(self, why: str) -> None:
         began = time.monotonic()
         self._watch.kill()
@@ -535,7 +555,7 @@ class Standby(Host):
         """Go on in what bots have mapped. Nothing runs meanwhile: all is done up to the end."""
         publisher, sequencer = self._publisher_agent, self._sequencer_agent
         assert isinstance(publisher, Publisher) and isinstance(sequencer, Sequencer)
-        depths = {number: self._living_segment(f"depth-{number}") for number in self._markets}
+        depths = self._living_depths(sequencer)
         market_data = Ring.attach(self._living_segment("market-data"))
         rings = {
             slot: (map_ring(memory.fds[0]), map_ring(memory.fds[1]))
