@@ -357,6 +357,8 @@ def render(now: Look) -> RenderableType:
     head += f"data {about['data']}"
     if "sequence" in about:
         head += f"\nended at sequence {about['sequence']:,}, state hash {about['hash']}"
+    if about.get("alarm"):
+        head += f"\nALARM: {about['alarm']}"
     if about.get("standby"):
         standby = about["standby"]
         head += f"\nstandby {standby['state']}, {standby['lag']:,} records behind"

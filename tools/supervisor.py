@@ -67,6 +67,7 @@ from matchbox.tools.signals import StopSignals
 
 _STOP_PATIENCE_S = 60.0
 _EXIT_PATIENCE_S = 10.0
+_HEAR_EVERY_S = 5.0
 # A standby that dies more often than this, in so many seconds, will die again.
 _MOST_DEATHS, _DEATHS_WITHIN_S = 4, 60.0
 # Room for markets that are added while it runs, unless limits.max_orders says how much.
@@ -98,6 +99,8 @@ class Supervisor:
         self._operator: Operator | None = None
         self._standby: Host | None = None
         self._standby_ready = False
+        self._alarm = ""  # what the standby found
+        self._hear_at = 0.0
         self._standby_deaths: list[float] = []
         self._epochs = 0  # the highest that was given
         # Open for writing in every process that can be the engine: bots see the exchange's end by
@@ -556,6 +559,7 @@ class Supervisor:
                     self._do(key.data)
             if self._doors is not None and not any(host.dead for host in self.hosts):
                 self._do(self._doors.sweep)
+                self._hear_standby()
 
     def _watch(self, host: Host) -> None:
         """Wake up when it ends."""
@@ -632,7 +636,7 @@ class Supervisor:
             life=self._life_held,
             follow=follow,
         )
-        self._standby, self._standby_ready = host, False
+        self._standby, self._standby_ready, self._alarm = host, False, ""
         self._watch(host)
         self._selector.register(
             host.channel.socket, selectors.EVENT_READ, lambda: self._greet_standby(host)
@@ -659,6 +663,25 @@ class Supervisor:
         assert self._doors is not None
         self._doors.standby = self.listing.standby = StandbyLine(host)
         self._write_status("running")
+
+    def _hear_standby(self) -> None:
+        """Now and then: does it still come to the same as the engine? If not, say so, once."""
+        host = self._standby
+        if host is None or not self._standby_ready or time.monotonic() < self._hear_at:
+            return
+        self._hear_at = time.monotonic() + _HEAR_EVERY_S
+        try:
+            problem = str(host.channel.ask("standby", timeout=_HEAR_EVERY_S)["problem"])
+        except MatchboxError:
+            host.process.kill()  # another one is started
+            return
+        if problem and problem != self._alarm:
+            self._alarm = problem
+            self._write_status("running")
+            self.say(
+                f"ALARM: {problem}. One of the two is wrong, and the standby will not take over "
+                "from an engine that lives. `matchbox verify` says which."
+            )
 
     def _bury_standby(self) -> None:
         """It has died: start another one, unless that has happened too often."""
@@ -903,6 +926,7 @@ class Supervisor:
             "config": str(self.config.path.resolve()),
             "processes": self._pids()[1:],
             "engines": [h.process.pid for h in self.hosts if h.runs_engine()],
+            **({"alarm": self._alarm} if self._alarm else {}),
             "standby": self._epochs if self._standby_ready else 0,
             "started": [folder.process_start(pid) for pid in self._pids()],
             **more,

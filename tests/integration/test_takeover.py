@@ -10,9 +10,14 @@ from typing import Any
 import pytest
 
 import matchbox
+from matchbox.shm import segment
+from matchbox.shm.records import NEW_ORDER
+from matchbox.shm.ring import Ring
 from matchbox.tools.folder import process_start
 from tests.integration.conftest import ExchangeProcess, collect, wait_for
 from tests.integration.test_backup import command
+
+SLOTS_OFFSET = 4096
 
 
 @pytest.mark.parametrize("topology", ["compact", "wide", "by hand"])
@@ -158,4 +163,34 @@ def test_a_standby_takes_snapshots_and_the_next_one_begins_with_them(
     assert "the same as at its stop" in command("verify", exchange.data)
     exchange.up()
     assert "Loaded the snapshot of sequence" in exchange.text()
+    exchange.down()
+
+
+def test_a_standby_that_differs_raises_an_alarm_and_takes_over_from_no_living_engine(
+    make_exchange: Callable[..., ExchangeProcess],
+) -> None:
+    exchange = make_exchange(standby=True).up()
+    wait_for(lambda: exchange.followed, "a standby follows")
+    standby = exchange.host_of("standby")
+    with exchange.connect() as alice:
+        os.kill(standby, signal.SIGSTOP)
+        collect(alice, alice.buy("BTC/USD", "1", "100"))
+        # Memory goes wrong: the standby finds another price than the engine has worked with.
+        name = segment.SegmentName(exchange.instance, exchange.status["epoch"], "log")
+        memory = segment.attach(name)
+        log = Ring.attach(memory)
+        position = log.produced - 1
+        record = log.peek(position, 1, NEW_ORDER)
+        assert record["price_ticks"] == 10000
+        at = SLOTS_OFFSET + position % log.capacity * 128
+        record["price_ticks"] = 10001
+        memory[at : at + 128] = record.tobytes()
+        os.kill(standby, signal.SIGCONT)
+        wait_for(lambda: "ALARM: replay differs" in exchange.text(), "an alarm")
+        assert "replay differs" in json.loads(command("status", exchange.data, "--json"))["alarm"]
+        os.kill(exchange.host_of("sequencer"), signal.SIGSTOP)  # it hangs, and is left alone
+        refused = command("promote", exchange.data, status=1)
+        assert "must not take over" in refused
+        os.kill(exchange.host_of("sequencer"), signal.SIGCONT)
+        collect(alice, alice.buy("BTC/USD", "1", "100"))
     exchange.down()
