@@ -44,6 +44,13 @@ cdef inline void _give_back(follower* f) noexcept nogil:
         mb_store_release(&f.source.readers[MB_RING_REPLICATED].value, applied)
 
 
+cdef inline bint _lapped(const follower* f) noexcept nogil:
+    """May what comes next be overwritten? Not what the journaler has still to read."""
+    cdef uint64_t position = f.own.log.position
+    return mb_load_relaxed(&f.source.producer.value) - position > (f.mask + 1) // 2 \
+        and mb_load_relaxed(&f.source.readers[f.journaler].value) > position
+
+
 cdef int64_t _poll(void* state) noexcept nogil:
     cdef follower* f = <follower*>state
     cdef uint64_t position, produced, limit, count, done, i
@@ -62,7 +69,7 @@ cdef int64_t _poll(void* state) noexcept nogil:
     for i in range(count):
         mb_copy_record(&f.chunk[i], f.slots + ((position + i) & f.mask) * sizeof(mb_record))
     mb_fence_acquire()  # the copy before the look whether it was one
-    if mb_load_relaxed(&f.source.producer.value) - position > (f.mask + 1) // 2:
+    if _lapped(f):
         f.stage = LAPPED
         return 0
     done = replay_records(f.own, f.chunk, count, min(limit - position, <uint64_t>CHUNK), f.stage == DRAINING,
@@ -124,7 +131,7 @@ cdef class Follower(Agent):
     @property
     def reachable(self):
         """Does the source's ring have all that comes next?"""
-        return self.lag <= (self.state.mask + 1) // 2
+        return not _lapped(&self.state)
 
     @property
     def record(self):

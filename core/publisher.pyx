@@ -679,7 +679,8 @@ cdef class Publisher(Agent):
         self._kept[2] = ring
 
     def show_depths(self):
-        """Let readers see the depth tables that were adopted, and bots their reports."""
+        """Let readers see the depth tables that were adopted, and bots their reports; it is no shadow any more."""
+        self.state.shadow = False
         for table in self._kept[4].values():
             show_depth(&(<DepthTable>table).writer)
         _flush(&self.state)

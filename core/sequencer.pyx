@@ -563,14 +563,17 @@ cdef class Sequencer(Agent):
         cdef sequencer* s = &self.state
         cdef session_state* session
         cdef uint32_t number
-        if log_room(s) < s.slots + 1:
-            raise BadArgument("the log is full")
-        self._write_mark(MB_TAKE_OVER, epoch)
+        lost = []
         for number in range(1, s.sessions_count + 1):
             session = &s.sessions[number]
             if session.attached and not (s.slot_table[session.slot].state == SLOT_LIVE
                                          and s.slot_table[session.slot].session == number):
-                _detach_now(s, number, MB_DISCONNECTED)
+                lost.append(number)
+        if log_room(s) < 1 + <uint64_t>len(lost):
+            raise BadArgument("the log is full")
+        self._write_mark(MB_TAKE_OVER, epoch)
+        for number in lost:
+            _detach_now(s, number, MB_DISCONNECTED)
         publish_log(s)
         s.stage = RUNNING
 
