@@ -26,13 +26,16 @@ def exchange() -> Exchange:
     """Account 1 goes by volume; from 500 USD on it pays 7 less than the 1,000 of all others."""
     made = Exchange(plan(max_orders=64))
     made.sequencer.clock_ns = 100 * DAY_NS
-    assert do(
-        made,
-        rules(Kind.SET_FEES, tier=0, taker_fee_ppm=1_000),
-        rules(Kind.SET_FEES, tier=1, taker_fee_ppm=993),
-        rules(Kind.SET_TIER, tier=1, amount=500, asset=USD),
-        rules(Kind.SET_ACCOUNT, account=1, rules=Rule.TIER, tier=TIER_BY_VOLUME),
-    ) == [0] * 4
+    assert (
+        do(
+            made,
+            rules(Kind.SET_FEES, tier=0, taker_fee_ppm=1_000),
+            rules(Kind.SET_FEES, tier=1, taker_fee_ppm=993),
+            rules(Kind.SET_TIER, tier=1, amount=500, asset=USD),
+            rules(Kind.SET_ACCOUNT, account=1, rules=Rule.TIER, tier=TIER_BY_VOLUME),
+        )
+        == [0] * 4
+    )
     return made
 
 

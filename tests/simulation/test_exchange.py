@@ -54,6 +54,16 @@ def between(c: Choice, world: World) -> None:
                 world.poll(c.integer(0, world.agents - 1))
     if commands.chance(c, 10):
         world.advance(commands.passing(c, world))
+    if commands.chance(c, 2):
+        succeed(world)
+
+
+def succeed(world: World) -> None:
+    """The standby takes over; where there is none, one begins to follow."""
+    if world.standby is None:
+        world.stand_by()
+    else:
+        world.take_over()
 
 
 def play(world: World, choice: Choice, steps: int) -> int:
@@ -103,7 +113,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         self.world.submit(name, records)
         type(self).commands_sent += len(records)
 
-    @rule(agents=st.lists(st.integers(0, 3), max_size=6))
+    @rule(agents=st.lists(st.integers(0, 9), max_size=6))
     def some_polls(self, agents: list[int]) -> None:
         for agent in agents:
             self.world.poll(agent)
@@ -121,6 +131,10 @@ class ExchangeMachine(RuleBasedStateMachine):
     def attach_again(self, name: str) -> None:
         if not self.world.attached(name):
             self.world.attach(name)
+
+    @rule()
+    def stand_by_or_take_over(self) -> None:
+        succeed(self.world)
 
     @rule()
     def all_settles(self) -> None:
