@@ -6,7 +6,7 @@ from matchbox.core.bits cimport mb_copy_record
 from matchbox.core.depth cimport depth_writer
 from matchbox.core.publisher cimport publisher, report_slot
 from matchbox.shm.depth cimport mb_depth, mb_depth_begin, mb_depth_end, mb_depth_levels, mb_level
-from matchbox.shm.records cimport MB_BUY, MB_SELL, MB_SLOW_READER, mb_market_data
+from matchbox.shm.records cimport MB_BUY, MB_SELL, MB_SLOW_READER, mb_market_data, mb_report
 from matchbox.shm.ring cimport *
 
 
@@ -35,6 +35,12 @@ cdef void _copy_reports(report_slot* slot, const mb_producer* shadow, uint64_t t
         slot.filled += 1
 
 
+cdef inline bint _has_ended(const report_slot* slot, const mb_report* end) noexcept nogil:
+    """Is DETACHED out? If some did not fit, its position says nothing."""
+    cdef const mb_report* last = <const mb_report*>_shadowed(&slot.reports, slot.reports.position - 1)
+    return slot.reports.position != 0 and last.kind == end.kind and last.sequence == end.sequence
+
+
 cdef void _end_reports(report_slot* slot) noexcept nogil:
     mb_store_release32(&slot.reports.ring.header.state, MB_RING_CLOSED)
     mb_wake_now(&slot.commands.producer_waiting.waiting)
@@ -58,7 +64,7 @@ cdef bint adopt_reports(publisher* p, report_slot* slot, mb_ring* commands, mb_r
         return False
     if ended and mb_load_acquire32(&reports.header.state) == MB_RING_CLOSED:
         return True
-    if ended and slot.reports.position == total:
+    if ended and _has_ended(slot, <const mb_report*>_shadowed(&shadow, total - 1)):
         _end_reports(slot)  # the dead one did all but that
         return True
     # The last report of one that has ended is DETACHED, which has a place of its own.
