@@ -14,14 +14,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from matchbox.shm.errors import BadArgument, Detached, JournalError, SegmentError
+from matchbox.shm.errors import BadArgument, Detached, SegmentError
 from matchbox.shm.reasons import Reason
 from matchbox.shm.records import (
     COMMAND,
     LOG_RECORD,
-    MARKET_DATA,
     NAMED_RECORD,
-    REPORT,
     EventKind,
     Kind,
     ReportFlag,
@@ -29,12 +27,14 @@ from matchbox.shm.records import (
 )
 from matchbox.shm.ring import Ring
 from matchbox.shm.session import Session
-from tests.core.exchange import Connection, Exchange, plan
+from tests.core.exchange import Connection, Exchange, definitions, deposits, plan
 from tests.core.standby import Standby
 from tests.core.test_markets import definition, named, order
 
 SECOND = 10**9
-SLOTS = 4096  # where the slots of a ring begin
+# Where things are in a ring (shm/ring.h), and in a depth table (shm/depth.h).
+STATE, PRODUCER, SLOTS = 96, 128, 4096
+VERSION, REBUILT = 512, 1536
 
 
 class Life:
@@ -159,7 +159,7 @@ def scribble(exchange: Exchange, chance: random.Random) -> None:
     memory[at : at + 8] = 0
 
 
-# ---- the script ------------------------------------------------------------------------------------------
+# ---- the script ----------------------------------------------------------------------------------
 
 
 Step = Callable[[Life], object]
@@ -232,7 +232,7 @@ def sessions() -> Iterator[Step]:
 
 
 def trading() -> Iterator[Step]:
-    """Sweeps that need more events than a ring holds; timers; lists; what the exchange itself does."""
+    """Sweeps with more events than a ring holds; timers; lists; what the exchange itself does."""
     yield from attach("maker", 1, 1)
     yield from attach("taker", 2, 2)
     yield tell("maker", sells)
@@ -289,7 +289,7 @@ def logout() -> NDArray[Any]:
 SCRIPTS = {"sessions": sessions, "trading": trading, "markets": markets}
 
 
-# ---- nothing lost, nothing repeated ----------------------------------------------------------------------
+# ---- nothing lost, nothing repeated --------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -321,3 +321,314 @@ def same(what: str, found: NDArray[Any], expected: NDArray[Any]) -> None:
     for i, (one, other) in enumerate(zip(found, expected, strict=False)):
         assert one.tobytes() == other.tobytes(), f"{what}, {i}:\nfound    {one}\nexpected {other}"
     assert len(found) == len(expected), f"{what}: {len(found)} of {len(expected)}"
+
+
+def test_it_may_die_again_and_again(seed: int) -> None:
+    """Each successor has a standby of its own, which begins with the journal."""
+    for name, script in SCRIPTS.items():
+        undisturbed = Life().play(script())
+        life, deaths = Life(seed=seed), 0
+
+        def die(life: Life = life) -> None:
+            life.standby = Standby(life.exchange)
+            for _ in range(life.random.randrange(100)):
+                life.random.choice(life.standby.polls())()
+            life.die()
+
+        for step in script():
+            life.exchange.sequencer.clock_ns = life.now
+            step(life)
+            if life.random.random() < 0.5:
+                die()
+                deaths += 1
+            life.rest()
+        assert deaths > 2
+        for bot in undisturbed.told:
+            found, expected = life.reports(bot), undisturbed.reports(bot)
+            for one in (found, expected):
+                one["sequence"] = one["order_id"] = one["command_position"] = 0
+            same(f"{bot}, {name}", found, expected)
+        for market in undisturbed.exchange.given:
+            found, expected = (one.exchange.book(market).depth() for one in (life, undisturbed))
+            assert found.update == expected.update
+            assert found.bids.tolist() == expected.bids.tolist()
+        life.exchange.sequencer.check()
+
+
+# ---- sessions ------------------------------------------------------------------------------------
+
+
+def pair(log_slots: int = 256, **sizes: int) -> tuple[Exchange, Standby]:
+    """An exchange, and its standby, which was there from the first record on."""
+    exchange = Exchange(plan(max_orders=64, log_slots=log_slots, **sizes), define=False)
+    standby = Standby(exchange)
+    exchange.start(1)
+    exchange.run_operator(definitions(exchange.plan))
+    exchange.run_operator(deposits())
+    return exchange, standby
+
+
+def take_over(standby: Standby) -> Standby:
+    standby.take_over()
+    standby.settle()
+    return standby
+
+
+def behind(exchange: Exchange) -> None:
+    """The sequencer and the matchers do what there is to do, the publisher nothing."""
+    for _ in range(20):
+        for name, agent in exchange.agents.items():
+            if name != "publisher":
+                agent.poll()
+
+
+def kinds(session: Session) -> list[str]:
+    return [EventKind(int(kind)).name for kind in session.reports()["kind"]]
+
+
+def test_a_full_report_ring_stays_full() -> None:
+    """What did not fit is not sent later: the reader is detached, and told so."""
+    for publisher_polls in (True, False):
+        exchange, standby = pair()
+        commands, reports = exchange.rings(report_slots=16)
+        standby.publisher.close_session(1)
+        standby.publisher.open_session(1, *exchange.rings(2, 16))
+        slow = attach_to(exchange, "slow", commands, reports)
+        watched = exchange.attach("watched", 2)
+        slow.subscribe(2)
+        exchange.settle()
+        for i in range(15):
+            watched.buy(1, quantity_lots=1, price_ticks=10 + i)
+        behind(exchange)
+        if publisher_polls:
+            exchange.publisher.poll()
+        assert reports.produced == (15 if publisher_polls else 2)
+        take_over(standby)
+        found = slow.reports()
+        assert len(found) == 16
+        last = found[-1]
+        assert (last["kind"], last["reason"]) == (EventKind.DETACHED, Reason.SLOW_READER)
+        assert found["price_ticks"].tolist()[2:-1] == list(range(10, 23))
+        with pytest.raises(Detached):
+            slow.reports()
+        assert len(watched.reports()) == 16
+
+
+def attach_to(exchange: Exchange, name: str, commands: Ring, reports: Ring) -> Session:
+    """A session on rings of another size."""
+    exchange.open_session(1, commands, reports)
+    exchange._slots[name] = 1
+    row = np.zeros(1, NAMED_RECORD)
+    row["kind"], row["name"], row["slot"] = Kind.ATTACH_SESSION, name.encode(), 1
+    row["account"], row["capabilities"] = 1, 3
+    answer = exchange.run_operator(row.view(COMMAND))
+    number = int(answer["order_id"][-1])
+    return Session(Connection(exchange), commands, reports, number=number, name=name, account=1)
+
+
+def test_a_last_report_is_not_repeated_when_only_its_ring_was_not_closed() -> None:
+    """DETACHED was published, and then the publisher died."""
+    for slots in (4096, 16):
+        exchange, standby = pair()
+        standby.publisher.close_session(1)
+        standby.publisher.open_session(1, *exchange.rings(2, slots))
+        commands, reports = exchange.rings(report_slots=slots)
+        bot = attach_to(exchange, "bot", commands, reports)
+        other = exchange.attach("other", 2)
+        bot.subscribe(2)
+        exchange.settle()
+        for i in range(20):
+            other.buy(1, quantity_lots=1, price_ticks=10 + i)
+        exchange.settle()
+        if slots == 4096:
+            exchange.detach(bot)
+        assert reports.closed
+        reopen(reports)
+        produced = reports.produced
+        take_over(standby)
+        assert reports.closed
+        assert reports.produced == produced
+        assert kinds(bot).count("DETACHED") == 1
+
+
+def reopen(ring: Ring) -> None:
+    """As it was before it was closed."""
+    np.frombuffer(ring.buffer, np.uint32)[STATE // 4] = 1
+
+
+def test_a_session_that_was_to_be_attached_is_attached_by_the_successor() -> None:
+    exchange, standby = pair()
+    commands, reports = exchange.rings()
+    exchange.open_session(1, commands, reports)
+    exchange._slots["bot"] = 1
+    take_over(standby)
+    row = np.zeros(1, NAMED_RECORD)
+    row["kind"], row["name"], row["slot"] = Kind.ATTACH_SESSION, b"bot", 1
+    row["account"], row["capabilities"] = 1, 1
+    answer = standby.run_operator(row.view(COMMAND))
+    number = int(answer["order_id"][-1])
+    bot = Session(Connection(standby), commands, reports, number=number, name="bot", account=1)
+    bot.buy(1, quantity_lots=1, price_ticks=10)
+    standby.settle()
+    assert kinds(bot) == ["ATTACHED", "ACCEPTED"]
+
+
+def test_a_session_whose_memory_is_lost_is_detached() -> None:
+    exchange, standby = pair()
+    exchange.attach("bot", cancel_on_detach=True).buy(1, quantity_lots=1, price_ticks=10)
+    exchange.settle()
+    standby.kill()
+    standby.drain()
+    del exchange.opened[1]
+    with pytest.raises(BadArgument, match="a session is attached"):
+        standby.publisher.close_session(1)
+    assert standby.book  # the other outputs are there
+    row = [s for s in standby.sequencer.sessions() if s["name"] == "bot"]
+    assert row[0]["attached"]
+
+
+def test_more_reports_than_the_log_gives_are_noticed() -> None:
+    """The memory is not of this log."""
+    exchange, standby = pair()
+    bot = exchange.attach("bot")
+    exchange.settle()
+    reports = exchange.session_rings["bot"][1]
+    np.frombuffer(reports.buffer, np.uint64)[PRODUCER // 8] += 1
+    standby.kill()
+    standby.drain()
+    with pytest.raises(SegmentError, match="more reports than the log gives"):
+        standby.succeed()
+    assert bot
+
+
+# ---- market data, depth --------------------------------------------------------------------------
+
+
+def test_a_published_change_whose_position_did_not_follow_is_not_repeated() -> None:
+    exchange, standby = pair()
+    bot = exchange.attach("bot")
+    data = exchange.market_data()
+    bot.buy(1, quantity_lots=1, price_ticks=10)
+    exchange.settle()
+    ring = Ring.attach(exchange.segment("market-data"))
+    np.frombuffer(ring.buffer, np.uint64)[PRODUCER // 8] -= 1
+    bot.buy(1, quantity_lots=1, price_ticks=11)
+    behind(exchange)
+    take_over(standby)
+    found = data.read()
+    assert found["position"].tolist() == [1, 2, 3, 4]
+    assert found["price_ticks"].tolist() == [10, 10, 11, 11]
+
+
+def test_readers_see_no_book_while_it_is_written_anew_and_the_right_one_then() -> None:
+    exchange, standby = pair()
+    bot = exchange.attach("bot")
+    for i in range(30):
+        bot.buy(1, quantity_lots=1, price_ticks=10 + i)
+    bot.mass_cancel()
+    for i in (7, 3, 5):
+        bot.buy(1, quantity_lots=1, price_ticks=10 + i)
+    exchange.settle()
+    bot.sell(1, quantity_lots=2, price_ticks=17)
+    behind(exchange)
+    book = exchange.book()
+    standby.kill()
+    standby.drain()
+    table = exchange.segment("depth-1")
+    # It died within a change.
+    for word in (VERSION, REBUILT):
+        np.frombuffer(table, np.uint64)[word // 8] += 1
+    standby.succeed()
+    assert book.best() == (15, 1, 17, 1)
+    assert [tuple(level) for level in book.depth().bids.tolist()] == [(15, 1), (13, 1)]
+    assert np.frombuffer(table, np.uint64)[[VERSION // 8, REBUILT // 8]].tolist()[1] % 2 == 0
+    standby.settle()
+    bot.buy(1, quantity_lots=3, price_ticks=17)
+    standby.settle()
+    assert [tuple(level) for level in book.depth().bids.tolist()] == [(17, 2), (15, 1), (13, 1)]
+
+
+# ---- the follower --------------------------------------------------------------------------------
+
+
+def test_a_follower_is_behind_whom_it_follows() -> None:
+    exchange, standby = pair()
+    bot = exchange.attach("bot")
+    standby.settle()
+    before = standby.sequencer.position
+    assert before == exchange.sequencer.position
+    bot.buy(1, quantity_lots=1, price_ticks=10)
+    exchange.sequencer.poll()
+    standby.settle()
+    assert standby.sequencer.position == before  # the matcher has not done it
+    exchange.agents["matcher-0"].poll()
+    standby.settle()
+    assert standby.sequencer.position == before  # nor the publisher
+    exchange.publisher.poll()
+    standby.follow()
+    standby.follow()
+    assert standby.sequencer.position == before + 1
+    assert standby.source.replicated == before  # our own matcher has not done it yet
+    standby.settle()
+    assert standby.source.replicated == before + 1
+
+
+def test_what_a_follower_missed_is_in_the_journal() -> None:
+    exchange, standby = pair(log_slots=64)
+    bot = exchange.attach("bot")
+    standby.settle()
+    for i in range(60):
+        bot.buy(1, quantity_lots=1, price_ticks=10 + i)
+        exchange.settle()
+    assert not standby.follower.reachable
+    standby.settle()
+    assert standby.laps == 1
+    assert standby.follower.stage == "following"
+    assert standby.sequencer.position == exchange.sequencer.position
+    bot.buy(1, quantity_lots=1, price_ticks=9)
+    behind(exchange)
+    take_over(standby)
+    assert len(bot.reports()) == 62
+
+
+def test_what_is_in_no_journal_is_in_the_ring() -> None:
+    """However far the follower is behind: the journaler gates."""
+    exchange, standby = pair(log_slots=64)
+    bot = exchange.attach("bot")
+    standby.settle()
+    for i in range(60):
+        bot.buy(1, quantity_lots=1, price_ticks=10 + i)
+    for _ in range(20):
+        for agent in exchange.agents.values():
+            agent.poll()
+    assert exchange.sequencer.position - standby.sequencer.position > 32
+    take_over(standby)
+    assert standby.laps == 0
+    assert len(bot.reports()) == 61
+
+
+def test_a_follower_that_would_decide_otherwise_says_so() -> None:
+    exchange, standby = pair()
+    bot = exchange.attach("bot")
+    standby.settle()
+    bot.buy(1, quantity_lots=1, price_ticks=10)
+    exchange.settle()
+    end = exchange.sequencer.position
+    log = np.frombuffer(exchange.segment("log"), LOG_RECORD, offset=SLOTS)
+    log["hold"][(end - 1) % len(log)] += 1
+    with pytest.raises(AssertionError, match=f"at sequence {end}: hold, price bound, fee rates"):
+        standby.settle()
+    assert standby.follower.stage == "differing"
+    assert standby.follower.record["sequence"] == end
+    standby.follower.poll()
+    assert standby.sequencer.position == end - 1
+
+
+def test_an_engine_that_runs_replays_no_more() -> None:
+    exchange, standby = pair()
+    exchange.attach("bot")
+    take_over(standby)
+    with pytest.raises(BadArgument, match="replay after start"):
+        standby.sequencer.replay(standby.log[:1])
+    assert standby.follower.poll() == 0
+    assert not standby.publisher.shadow
