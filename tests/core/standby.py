@@ -5,6 +5,7 @@ first one no more, from whatever moment, drains its log and takes its outputs ov
 the standby is the exchange, and the bots' sessions go on without noticing.
 """
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from matchbox.core.follower import Follower
 from matchbox.core.plan import OPERATOR_SLOT, place, prepare
+from matchbox.shm.errors import BadArgument
 from matchbox.shm.records import LOG_RECORD, MARKET_RECORD, Kind
 from matchbox.shm.ring import Reader, Ring
 from tests.core.exchange import Exchange, removal
@@ -171,7 +173,9 @@ class Standby(Exchange):
             if slot in first.opened:
                 attached[slot] = self.publisher.adopt_session(slot, *first.opened[slot])
             else:
-                self.publisher.close_session(slot)
+                # One whose memory is lost is detached by take_over().
+                with contextlib.suppress(BadArgument):
+                    self.publisher.close_session(slot)
         self._adopt_markets()
         self.publisher.adopt_market_data(Ring.attach(first.segment("market-data")))
         self._segments |= {part: first.segment(part) for part in TAKEN_OVER}
@@ -181,8 +185,12 @@ class Standby(Exchange):
         self.session_rings, self.operator = first.session_rings, first.operator
         self.sequencer.clock_ns = first.sequencer.clock_ns
         self.sequencer.take_over(self.plan.epoch)
-        self.publisher.show_depths()
+        self.show()
         first.successor = self
+
+    def show(self) -> None:
+        """The last step: until then readers of books wait."""
+        self.publisher.show_depths()
 
     def _adopt_markets(self) -> None:
         """Of each market that the first one has memory for, what we have is of the same market; or
