@@ -525,6 +525,25 @@ def test_a_session_whose_memory_is_lost_is_detached() -> None:
     standby.publisher.close_session(1)
 
 
+def test_what_is_not_settled_is_not_taken_over() -> None:
+    exchange, standby = pair()
+    bot = exchange.attach("bot")
+    standby.settle()
+    bot.buy(1, quantity_lots=1, price_ticks=10)
+    exchange.sequencer.poll()
+    standby.kill()
+    standby.follower.poll()
+    for name in ("matcher-0", "publisher"):
+        standby.agents[name].poll()
+    assert all(agent.position == exchange.sequencer.position for agent in standby.agents.values())
+    with pytest.raises(BadArgument, match="a log that is replayed and settled"):
+        standby.sequencer.take_over(2)
+    take_over(standby)
+    with pytest.raises(BadArgument, match="a log that is replayed and settled"):
+        standby.sequencer.take_over(2)
+    assert kinds(bot) == ["ATTACHED", "ACCEPTED"]
+
+
 def test_slots_that_were_taken_are_given_back() -> None:
     """The log was published, and then the sequencer died: the bot must not wait for ever."""
     exchange, standby = pair()
@@ -637,6 +656,30 @@ def test_a_follower_is_behind_whom_it_follows() -> None:
     assert standby.source.replicated == before  # our own matcher has not done it yet
     standby.settle()
     assert standby.source.replicated == before + 1
+
+
+def test_records_that_go_together_are_begun_when_all_of_them_are_done() -> None:
+    exchange, standby = pair(event_slots=16)
+    bot = exchange.attach("bot")
+    for _ in range(10):
+        exchange.round()
+        standby.settle()
+    before = exchange.sequencer.position
+    for i in range(15):
+        bot.buy(1, quantity_lots=1, price_ticks=10 + i)
+    bot.oco(1, "sell", quantity_lots=1, profit={"price_ticks": 90}, stop={"trigger_ticks": 5})
+    exchange.sequencer.poll()
+    assert exchange.sequencer.position == before + 18
+    matcher = exchange.agents["matcher-0"]
+    for _ in range(5):
+        matcher.poll()
+        exchange.publisher.poll()
+    # Its ring is full: the last order of the list waits.
+    assert matcher.position == before + 17
+    standby.settle()
+    assert standby.sequencer.position == before + 15
+    take_over(standby)
+    assert kinds(bot)[-3:] == ["DONE", "ACCEPTED", "ACCEPTED"]
 
 
 def test_what_a_follower_missed_is_in_the_journal() -> None:
