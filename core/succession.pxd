@@ -12,8 +12,8 @@ go on it needs no more than the living positions:
 
 Which levels are in which places of a depth table is the one thing that need not be the same.
 
-Order: depth is closed to readers first, then market data goes out, then depth is shown. So who rebuilds a book from table
-and ring finds in the ring what the table has.
+Order: depth is closed to readers first, then market data goes out, then depth is shown. So who rebuilds a book from
+table and ring finds in the ring what the table has.
 """
 
 from libc.stdint cimport uint64_t
