@@ -313,72 +313,6 @@ def logout() -> NDArray[Any]:
 SCRIPTS = {"sessions": sessions, "trading": trading, "markets": markets}
 
 
-# ---- nothing lost, nothing repeated --------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_whenever_it_dies_nobody_notices(name: str, seed: int) -> None:
-    undisturbed = Life().play(SCRIPTS[name]())
-    assert undisturbed.polls > 50
-    for dies_after in range(1, undisturbed.polls):
-        life = Life(dies_after, seed=seed + dies_after).play(SCRIPTS[name]())
-        assert life.died_at, f"polls={dies_after}"
-        compare(life, undisturbed, f"polls={dies_after}, log={life.died_at}")
-
-
-def compare(life: Life, undisturbed: Life, when: str) -> None:
-    assert list(life.told) == list(undisturbed.told)
-    for bot in life.told:
-        same(f"{bot}, {when}", life.reports(bot), undisturbed.reports(bot))
-    same(f"market data, {when}", life.market_data(), undisturbed.market_data())
-    for market in undisturbed.exchange.given:
-        found, expected = (one.exchange.book(market).depth() for one in (life, undisturbed))
-        assert found.update == expected.update, when
-        assert found.bids.tolist() == expected.bids.tolist(), when
-        assert found.asks.tolist() == expected.asks.tolist(), when
-    again = Exchange(life.exchange.plan, define=False)
-    again.replay(life.exchange.log)
-    assert again.state_hash() == life.exchange.state_hash(), when
-
-
-def same(what: str, found: NDArray[Any], expected: NDArray[Any]) -> None:
-    for i, (one, other) in enumerate(zip(found, expected, strict=False)):
-        assert one.tobytes() == other.tobytes(), f"{what}, {i}:\nfound    {one}\nexpected {other}"
-    assert len(found) == len(expected), f"{what}: {len(found)} of {len(expected)}"
-
-
-def test_it_may_die_again_and_again(seed: int) -> None:
-    """Each successor has a standby of its own, which begins with the journal."""
-    for name, script in SCRIPTS.items():
-        undisturbed = Life().play(script())
-        life, deaths = Life(seed=seed), 0
-
-        def die(life: Life = life) -> None:
-            life.standby = Standby(life.exchange)
-            for _ in range(life.random.randrange(100)):
-                life.random.choice(life.standby.polls())()
-            life.die()
-
-        for step in script():
-            life.exchange.sequencer.clock_ns = life.now
-            step(life)
-            if life.random.random() < 0.5:
-                die()
-                deaths += 1
-            life.rest()
-        assert deaths > 2
-        for bot in undisturbed.told:
-            found, expected = life.reports(bot), undisturbed.reports(bot)
-            for one in (found, expected):
-                one["sequence"] = one["order_id"] = one["command_position"] = 0
-            same(f"{bot}, {name}", found, expected)
-        for market in undisturbed.exchange.given:
-            found, expected = (one.exchange.book(market).depth() for one in (life, undisturbed))
-            assert found.update == expected.update
-            assert found.bids.tolist() == expected.bids.tolist()
-        life.exchange.sequencer.check()
-
-
 # ---- sessions ------------------------------------------------------------------------------------
 
 
@@ -741,3 +675,69 @@ def test_an_engine_that_runs_replays_no_more() -> None:
         standby.sequencer.replay(standby.log[:1])
     assert standby.follower.poll() == 0
     assert not standby.publisher.shadow
+
+
+# ---- nothing lost, nothing repeated --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_whenever_it_dies_nobody_notices(name: str, seed: int) -> None:
+    undisturbed = Life().play(SCRIPTS[name]())
+    assert undisturbed.polls > 50
+    for dies_after in range(1, undisturbed.polls):
+        life = Life(dies_after, seed=seed + dies_after).play(SCRIPTS[name]())
+        assert life.died_at, f"polls={dies_after}"
+        compare(life, undisturbed, f"polls={dies_after}, log={life.died_at}")
+
+
+def compare(life: Life, undisturbed: Life, when: str) -> None:
+    assert list(life.told) == list(undisturbed.told)
+    for bot in life.told:
+        same(f"{bot}, {when}", life.reports(bot), undisturbed.reports(bot))
+    same(f"market data, {when}", life.market_data(), undisturbed.market_data())
+    for market in undisturbed.exchange.given:
+        found, expected = (one.exchange.book(market).depth() for one in (life, undisturbed))
+        assert found.update == expected.update, when
+        assert found.bids.tolist() == expected.bids.tolist(), when
+        assert found.asks.tolist() == expected.asks.tolist(), when
+    again = Exchange(life.exchange.plan, define=False)
+    again.replay(life.exchange.log)
+    assert again.state_hash() == life.exchange.state_hash(), when
+
+
+def same(what: str, found: NDArray[Any], expected: NDArray[Any]) -> None:
+    for i, (one, other) in enumerate(zip(found, expected, strict=False)):
+        assert one.tobytes() == other.tobytes(), f"{what}, {i}:\nfound    {one}\nexpected {other}"
+    assert len(found) == len(expected), f"{what}: {len(found)} of {len(expected)}"
+
+
+def test_it_may_die_again_and_again(seed: int) -> None:
+    """Each successor has a standby of its own, which begins with the journal."""
+    for name, script in SCRIPTS.items():
+        undisturbed = Life().play(script())
+        life, deaths = Life(seed=seed), 0
+
+        def die(life: Life = life) -> None:
+            life.standby = Standby(life.exchange)
+            for _ in range(life.random.randrange(100)):
+                life.random.choice(life.standby.polls())()
+            life.die()
+
+        for step in script():
+            life.exchange.sequencer.clock_ns = life.now
+            step(life)
+            if life.random.random() < 0.5:
+                die()
+                deaths += 1
+            life.rest()
+        assert deaths > 2
+        for bot in undisturbed.told:
+            found, expected = life.reports(bot), undisturbed.reports(bot)
+            for one in (found, expected):
+                one["sequence"] = one["order_id"] = one["command_position"] = 0
+            same(f"{bot}, {name}", found, expected)
+        for market in undisturbed.exchange.given:
+            found, expected = (one.exchange.book(market).depth() for one in (life, undisturbed))
+            assert found.update == expected.update
+            assert found.bids.tolist() == expected.bids.tolist()
+        life.exchange.sequencer.check()
