@@ -11,7 +11,8 @@ Invariants:
       whatever a record does to an engine, it does to the living one first. DRAINING, when that is dead, ends this.
     - A record is used only if it cannot have been overwritten while it was copied: the journaler, who gates, has not
       read it; or it is less than half a ring behind what is published, and a sequencer never fills more than half a
-      ring before it publishes (log_room). Else LAPPED: it is in the journal, and whoever tends us replays it from there.
+      ring before it publishes (log_room). Else LAPPED: it is in the journal, and whoever tends us replays it from
+      there.
     - Our log gives back what the journal has, as if our journaler were the living one: at a takeover our ring holds
       every record that is not durable.
 """
