@@ -32,7 +32,7 @@ LEAST = {
     "RELEASED": 15,
     "REPLACE": 100,
     "REPLACES": 90,
-    "TAKEOVER": 8,
+    "TAKEOVER": 10,
 }
 
 
@@ -62,7 +62,7 @@ def between(c: Choice, world: World) -> None:
                 world.poll(c.integer(0, world.agents - 1))
     if commands.chance(c, 10):
         world.advance(commands.passing(c, world))
-    if commands.chance(c, 2):
+    if commands.chance(c, 4):
         succeed(c, world)
 
 
