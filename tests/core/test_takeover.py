@@ -1,9 +1,9 @@
 """A standby goes on where an exchange died: whoever uses it notices nothing.
 
 Life plays one script, in which all sorts of things are under way, and lets the exchange die after
-a given number of polls. Reports and market data, as they were read, must then be those of a life
-without a death, byte for byte, but that every log record after the takeover has a number that is
-higher by one: TAKE_OVER is a record itself.
+a given number of steps and polls. Reports and market data, as they were read, must then be those of
+a life without a death, byte for byte, but that every log record after the takeover has a number
+that is higher by one: TAKE_OVER is a record itself.
 """
 
 import random
@@ -67,6 +67,7 @@ class Life:
         for step in script:
             self.exchange.sequencer.clock_ns = self.now
             step(self)
+            self._done()
             self.rest()
         return self
 
@@ -77,14 +78,15 @@ class Life:
             for i in range(len(self.exchange.polls())):
                 if self.exchange.polls()[i]():
                     quiet = 0
-                    self.polls += 1
-                    self._follow()
+                    self._done()
             # The journaler is behind, as it is in life.
             if self.random.random() < 0.3 or quiet:
                 self.exchange.journal()
         self._read()
 
-    def _follow(self) -> None:
+    def _done(self) -> None:
+        """Something was; it may have been the last."""
+        self.polls += 1
         if self.standby is None:
             return
         polls = self.standby.polls()
@@ -261,12 +263,16 @@ def trading() -> Iterator[Step]:
     yield from attach("taker", 2, 2)
     yield tell("maker", sells)
     yield tell("taker", lambda b: b.buy(1, quantity_lots=30, price_ticks=120))
-    yield tell("maker", lambda b: b.buy(2, quantity_lots=9, price_ticks=50, expire=4 * SECOND))
+    yield tell("maker", lambda b: b.buy(2, quantity_lots=9, price_ticks=20, expire=4 * SECOND))
     yield tell("maker", lambda b: b.countdown(5000))
     yield tell(
-        "taker", lambda b: b.sell(1, quantity_lots=4, trigger_ticks=90, order_type="stop_loss")
+        "taker", lambda b: b.sell(1, quantity_lots=4, trigger_ticks=96, order_type="stop_loss")
     )
-    yield tell("taker", brackets)
+    yield tell("taker", bracket)
+    yield tell("maker", lambda b: b.sell(2, quantity_lots=2, price_ticks=40))
+    yield tell("maker", lambda b: b.buy(2, quantity_lots=4, price_ticks=30))
+    yield tell("taker", lambda b: b.sell(2, quantity_lots=1, price_ticks=30))
+    yield tell("taker", bracket)
     yield passes(3 * SECOND)
     yield tell("maker", lambda b: b.buy(1, quantity_lots=8, price_ticks=95))
     yield tell("taker", lambda b: b.sell(1, quantity_lots=5, price_ticks=95))
@@ -274,18 +280,17 @@ def trading() -> Iterator[Step]:
     yield passes(3 * SECOND)
     yield tell("maker", sells)
     yield tell("maker", lambda b: b.mass_cancel())
-    yield tell("maker", lambda b: b.transfer(2, 1, amount_units=7))
+    yield tell("maker", lambda b: b.transfer(2, 1, amount_units=7))  # is refused
+    yield tell("operator", lambda b: b.deposit(1, 1, amount_units=7, reference="later"))
 
 
-def brackets(bot: Session) -> None:
+def bracket(bot: Session) -> None:
     bot.otoco(
         2,
         working={"side": "buy", "quantity_lots": 2, "price_ticks": 40},
         profit={"price_ticks": 60},
         stop={"trigger_ticks": 30},
     )
-    bot.sell(2, quantity_lots=9, price_ticks=40)
-    bot.buy(2, quantity_lots=1, price_ticks=60)
 
 
 def markets() -> Iterator[Step]:
@@ -426,8 +431,15 @@ def reopen(ring: Ring) -> None:
     np.frombuffer(ring.buffer, np.uint32)[STATE // 4] = 1
 
 
-def test_a_session_that_was_to_be_attached_is_attached_by_the_successor() -> None:
+@pytest.mark.parametrize("again", [False, True])
+def test_a_session_that_was_to_be_attached_is_attached_by_the_successor(again: bool) -> None:
     exchange, standby = pair()
+    if again:
+        bot = exchange.attach("bot")
+        bot.buy(1, quantity_lots=1, price_ticks=10)
+        exchange.settle()
+        exchange.detach(bot)
+        exchange.free("bot")
     commands, reports = exchange.rings()
     exchange.open_session(1, commands, reports)
     exchange._slots["bot"] = 1
@@ -688,6 +700,24 @@ def test_whenever_it_dies_nobody_notices(name: str, seed: int) -> None:
         life = Life(dies_after, seed=seed + dies_after).play(SCRIPTS[name]())
         assert life.died_at, f"polls={dies_after}"
         compare(life, undisturbed, f"polls={dies_after}, log={life.died_at}")
+
+
+def test_there_is_something_of_everything_in_the_scripts() -> None:
+    lives = [Life().play(script()) for script in SCRIPTS.values()]
+    logs = np.concatenate([life.exchange.log for life in lives])
+    told = np.concatenate([life.reports(bot) for life in lives for bot in life.told])
+    assert {Kind.TICK, Kind.RELEASE, Kind.DETACH_SESSION, Kind.LOGOUT, Kind.REMOVE_MARKET} <= set(
+        logs["kind"].tolist()
+    )
+    own = logs[(logs["kind"] == Kind.CANCEL_ORDER) & (logs["session"] == 0)]
+    assert {Reason(reason).name for reason in own["cancel_reason"].tolist()} == {
+        "COUNTDOWN_ENDED",
+        "GTD_EXPIRED",
+        "MASS_CANCELED",
+        "SESSION_ENDED",
+    }
+    never = {EventKind.RESTED, EventKind.AMENDED, EventKind.PREVENTED, EventKind.EXPIRED}
+    assert set(told["kind"].tolist()) >= set(EventKind) - never
 
 
 def compare(life: Life, undisturbed: Life, when: str) -> None:
