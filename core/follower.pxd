@@ -11,7 +11,8 @@ Invariants:
       whatever a record does to an engine, it does to the living one first. DRAINING, when that is dead, ends this.
     - A record is used only if it cannot have been overwritten while it was copied: the journaler, who gates, has not
       read it; or it is less than half a ring behind what is published, and a sequencer never fills more than half a
-      ring before it publishes (log_room). Else LAPPED: it is in the journal, and whoever tends us replays it from there.
+      ring before it publishes (log_room). Else LAPPED: it is in the journal, and whoever tends us replays it from
+      there.
     - What our matchers and our ledger say of a record is what the living ones say, byte for byte. It is compared where
       both rings still have it, which is nearly always; a difference ends the following (DIFFERING).
     - Our log gives back what the journal has, as if our journaler were the living one: at a takeover our ring holds

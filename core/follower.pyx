@@ -180,6 +180,9 @@ cdef class Follower(Agent):
         f.slots = <const uint8_t*>source.ring + MB_RING_SLOTS_OFFSET
         f.mask = source.ring.header.capacity - 1
         f.gates, f.journaler = gates, journaler
+        # What another standby had applied is not replicated any more.
+        f.replicated = _least(f.log, gates, f.own.log.position)
+        mb_store_release(&f.source.readers[MB_RING_REPLICATED].value, f.replicated)
         self.c_agent.poll = _poll
         self.c_agent.state = f
 

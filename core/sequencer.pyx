@@ -565,12 +565,15 @@ cdef class Sequencer(Agent):
     def take_over(self, uint64_t epoch):
         """Go on as the sequencer of an engine that is dead: all of its log is replayed and settled.
 
-        Sessions whose memory was not adopted are detached. Raises BadArgument while the log is full.
+        Sessions whose memory was not adopted are detached. Raises BadArgument while the log is full or not settled.
         """
         cdef sequencer* s = &self.state
         cdef session_state* session
         cdef uint32_t number
         lost = []
+        if s.stage != REPLAYING or s.settled < s.log.position:
+            raise BadArgument(f"taking over needs a log that is replayed and settled: settled={s.settled}, "
+                              f"log={s.log.position}")
         for number in range(1, s.sessions_count + 1):
             session = &s.sessions[number]
             if session.attached and not (s.slot_table[session.slot].state == SLOT_LIVE

@@ -102,6 +102,12 @@ def deposits(amount: int = 2**58) -> NDArray[Any]:
     return records.view(COMMAND)
 
 
+def removal(log: NDArray[Any], number: int) -> int:
+    """The record that removed a market last; 0: none did."""
+    records = log[(log["kind"] == Kind.REMOVE_MARKET) & (log["reject"] == 0)].view(NAMED_RECORD)
+    return int(records["sequence"][records["id"] == number].max(initial=0))
+
+
 def _market(market: PlanMarket) -> Any:
     """As many special orders as orders."""
     record = market_record(
@@ -119,7 +125,14 @@ class Connection:
     """What a Session asks of its connection, for memory of our own."""
 
     def __init__(self, exchange: "Exchange") -> None:
-        self.exchange = exchange
+        self._exchange = exchange
+
+    @property
+    def exchange(self) -> "Exchange":
+        """The one that runs: another may have gone on where ours died."""
+        while self._exchange.successor is not None:
+            self._exchange = self._exchange.successor
+        return self._exchange
 
     @property
     def markets(self) -> dict[str, Market]:
@@ -192,6 +205,11 @@ class Exchange:
         self._random = random.Random(seed) if seed is not None else None
         self._slots: dict[str, int] = {}
         self.session_rings: dict[str, tuple[Ring, Ring]] = {}
+        # What a successor has to know: each slot's rings, each market's memory, and where the log
+        # was when they were made known.
+        self.opened: dict[int, tuple[Ring, Ring, int]] = {}
+        self.given = {market.number: (market, 0) for market in plan.markets}
+        self.successor: Exchange | None = None
         self.operator: Session | None = None
         if define:
             self.start(1)
@@ -207,8 +225,7 @@ class Exchange:
         commands, reports = (
             Ring.attach(self.segment(f"operator-{part}")) for part in ("commands", "reports")
         )
-        for agent in (self.sequencer, self.publisher):
-            agent.open_session(OPERATOR_SLOT, commands, reports)
+        self.open_session(OPERATOR_SLOT, commands, reports)
         self.sequencer.start(epoch)
         number = self.sequencer.attach_operator(OPERATOR_SLOT)
         self.settle()
@@ -222,12 +239,12 @@ class Exchange:
         """Which matcher carries a market, as in plan()."""
         return (market - 1) % self.plan.matchers
 
-    def give_memory(self, record: Any) -> None:
+    def give_memory(self, record: Any, removed: int | None = None) -> None:
         """Set memory aside for the market that an ADD_MARKET record is to add; not for one that is
-        there. Raises BadArgument where it cannot be.
+        there. Raises BadArgument where it cannot be. `removed`: as of take_memory().
         """
         number, most = int(record["market"]), int(record["max_orders"])
-        self.take_memory(number)
+        self.take_memory(number, removed)
         self._segments[f"depth-{number}"] = mmap.mmap(-1, depth_bytes(most))
         format_depth(
             self.segment(f"depth-{number}"), record, ("BTC", 8), ("USD", 8), levels=most, epoch=1
@@ -237,16 +254,19 @@ class Exchange:
         memory = [prepare(agent, market, self.segment) for agent in self.agents.values()]
         for agent, given in zip(self.agents.values(), memory, strict=True):
             place(agent, market, given)
+        self.given[number] = market, self.sequencer.position
 
-    def take_memory(self, number: int) -> None:
-        """Give back the memory of a market that was removed. Raises BadArgument if an agent is not
-        as far, or the market is there.
+    def take_memory(self, number: int, removed: int | None = None) -> None:
+        """Give back the memory of a market that was removed by this log record, if not by the last
+        one. Raises BadArgument if an agent is not as far, or the market is there.
         """
-        behind = [name for name, a in self.agents.items() if a.position < self.sequencer.position]
+        end = self.sequencer.position if removed is None else removed
+        behind = [name for name, agent in self.agents.items() if agent.position < end]
         if behind:
             raise BadArgument(f"not past the removal: {behind}")
         for agent in self.agents.values():
             take(agent, number)
+        self.given.pop(number, None)
 
     def replay_some(self, log: NDArray[Any]) -> None:
         """Play what goes on where the log is, all of it, but for settling at its end."""
@@ -258,7 +278,8 @@ class Exchange:
             idle = 0 if count else idle + 1
             assert idle < 10, f"the replay does not go on after {done:,} of {len(log):,} records"
             if self.sequencer.wanted_market:
-                self.give_memory(log[done : done + 1].view(MARKET_RECORD)[0])
+                record = log[done : done + 1].view(MARKET_RECORD)[0]
+                self.give_memory(record, removal(log[:done], int(record["market"])))
 
     def replay(self, log: NDArray[Any]) -> None:
         """Play a log from its first record on, all of it."""
@@ -271,10 +292,14 @@ class Exchange:
 
     def round(self) -> int:
         """Poll every agent once; returns how much they did."""
-        agents = list(self.agents.values())
+        polls = self.polls()
         if self._random is not None:
-            self._random.shuffle(agents)
-        return sum(agent.poll() for agent in agents) + self.journal()
+            self._random.shuffle(polls)
+        return sum(poll() for poll in polls) + self.journal()
+
+    def polls(self) -> list[Callable[[], int]]:
+        """Of all agents."""
+        return [agent.poll for agent in self.agents.values()]
 
     def journal(self, durable: int | None = None) -> int:
         """Take what is in the log, as the journaler does. durable: so many more records become so;
@@ -303,6 +328,7 @@ class Exchange:
         if assurance == Assurance.DURABLE:
             return durable
         if assurance == Assurance.REPLICATED:
+            self._replicated = max(self._replicated, Ring.attach(self.segment("log")).replicated)
             return max(durable, self._replicated)
         return int(self.sequencer.position)
 
@@ -344,6 +370,18 @@ class Exchange:
 
     # -- sessions
 
+    def open_session(self, slot: int, commands: Ring, reports: Ring) -> None:
+        """Make a session's memory known."""
+        for agent in (self.sequencer, self.publisher):
+            agent.open_session(slot, commands, reports)
+        self.opened[slot] = commands, reports, self.sequencer.position
+
+    def close_session(self, slot: int) -> None:
+        """Forget it, when the session is detached."""
+        for agent in (self.sequencer, self.publisher):
+            agent.close_session(slot)
+        self.opened.pop(slot, None)
+
     def run_operator(self, commands: NDArray[Any]) -> NDArray[Any]:
         """Let the operator send records and wait for all the answers."""
         assert self.operator is not None
@@ -372,8 +410,7 @@ class Exchange:
         slot = next(s for s in range(1, self.plan.max_sessions) if s not in self._slots.values())
         self._slots[name] = slot
         self.session_rings[name] = commands, reports
-        for agent in (self.sequencer, self.publisher):
-            agent.open_session(slot, commands, reports)
+        self.open_session(slot, commands, reports)
         record = np.zeros(1, NAMED_RECORD)
         record["kind"], record["name"], record["slot"] = Kind.ATTACH_SESSION, name.encode(), slot
         record["account"], record["capabilities"] = account, capabilities
@@ -398,9 +435,7 @@ class Exchange:
 
     def free(self, name: str) -> None:
         """Forget a detached session's memory."""
-        slot = self._slots.pop(name)
-        for agent in (self.sequencer, self.publisher):
-            agent.close_session(slot)
+        self.close_session(self._slots.pop(name))
 
     def rings(
         self, command_slots: int | None = None, report_slots: int | None = None

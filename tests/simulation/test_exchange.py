@@ -19,13 +19,21 @@ from numpy.typing import NDArray
 
 from tests.simulation import commands
 from tests.simulation.commands import Choice, Drawn, Random
-from tests.simulation.world import SESSIONS, World
+from tests.simulation.world import MATCHERS, SESSIONS, World
 
 EXAMPLES, RULES = 60, 50  # of Hypothesis: some 250 commands each
 WORLDS, COMMANDS = 4, 3_000  # of long runs: how many, and how long each
 LIFE = 5_000  # commands of a soak test's exchange
 # What the long runs must have seen at least together, for them to prove something.
-LEAST = {"OCO": 40, "OTO": 40, "OTOCO": 40, "RELEASED": 15, "REPLACE": 100, "REPLACES": 90}
+LEAST = {
+    "OCO": 40,
+    "OTO": 40,
+    "OTOCO": 40,
+    "RELEASED": 15,
+    "REPLACE": 100,
+    "REPLACES": 90,
+    "TAKEOVER": 10,
+}
 
 
 def act(
@@ -56,6 +64,21 @@ def between(c: Choice, world: World) -> None:
             world.disk(c.integer(0, 40), c.integer(0, 40))
     if commands.chance(c, 10):
         world.advance(commands.passing(c, world))
+    if commands.chance(c, 4):
+        succeed(c, world)
+
+
+def succeed(c: Choice, world: World) -> None:
+    """The standby takes over; where there is none, one begins to follow."""
+    if not world.mortal:
+        return
+    if world.standby is None:
+        world.stand_by()
+        return
+    # Sequencer and matchers may be ahead of the publisher.
+    for _ in range(c.integer(0, 6)):
+        world.poll(c.integer(0, MATCHERS))
+    world.take_over()
 
 
 def play(world: World, choice: Choice, steps: int) -> int:
@@ -105,7 +128,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         self.world.submit(name, records)
         type(self).commands_sent += len(records)
 
-    @rule(agents=st.lists(st.integers(0, 3), max_size=6))
+    @rule(agents=st.lists(st.integers(0, 9), max_size=6))
     def some_polls(self, agents: list[int]) -> None:
         for agent in agents:
             self.world.poll(agent)
@@ -127,6 +150,10 @@ class ExchangeMachine(RuleBasedStateMachine):
     def attach_again(self, name: str) -> None:
         if not self.world.attached(name):
             self.world.attach(name)
+
+    @rule(data=st.data())
+    def stand_by_or_take_over(self, data: st.DataObject) -> None:
+        succeed(Drawn(data), self.world)
 
     @rule()
     def all_settles(self) -> None:

@@ -71,6 +71,8 @@ class Taken:
 class Watched(World):
     """A world that keeps what was written to its rings."""
 
+    mortal = False
+
     def __init__(self, event_slots: int) -> None:
         self.tapes: dict[str, Tape] = {}
         self.told: dict[int, Tape] = {}  # by slot, of whoever has it now

@@ -13,6 +13,8 @@ must hold at any time (tools/audit/invariants.py).
 
 import contextlib
 from collections import Counter, defaultdict
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,6 +46,7 @@ from matchbox.tools.audit.records import Event, Report, events, kind_name, repor
 from matchbox.tools.audit.reports import Reporter
 from matchbox.tools.audit.together import replaces
 from tests.core.exchange import Connection, Exchange, plan
+from tests.core.standby import Standby
 
 BTC, ETH, USD, NEW = 1, 2, 3, 4
 ASSETS = {BTC: ("BTC", 8), ETH: ("ETH", 3), USD: ("USD", 2)}
@@ -122,6 +125,8 @@ START_NS = 20_000 * 86_400 * 10**9
 class World:
     """One exchange, its auditor, and everybody's sessions. Small rings are full now and then."""
 
+    mortal = True  # can its exchange die, so that a standby goes on?
+
     def __init__(self, *, event_slots: int = 1024) -> None:
         self.exchange = Exchange(
             plan(
@@ -153,10 +158,8 @@ class World:
         self.failed = False  # a comparison has not come to its end
         self.references = 0
         self.recent: list[int] = []  # order ids, some of them gone
-        self._rings = {
-            part: Ring.attach(self.exchange.segment(part))
-            for part in ("ledger", *(f"events-{k}" for k in range(MATCHERS)))
-        }
+        self.standby: Standby | None = None
+        self._rings = rings_of(self.exchange)
         self._read = dict.fromkeys(self._rings, 0)
         self._found: dict[str, list[Event]] = defaultdict(list)
         self._expected: dict[str, list[Event]] = defaultdict(list)
@@ -201,20 +204,52 @@ class World:
 
     def poll(self, agent: int) -> int:
         """Let one agent do something."""
-        names = list(self.exchange.agents)
-        done = self.exchange.agents[names[agent % len(names)]].poll()
-        self.exchange.journal(durable=0)
-        self._read_events()
-        return int(done)
+        polls = self._polls()
+        return self._polled(polls[agent % len(polls)])
 
     def disk(self, journaled: int, replicated: int) -> None:
-        """So many more records become durable, and so many are replicated."""
+        """So many more records become durable, and so many are replicated; where a standby follows,
+        that says what is.
+        """
         self.exchange.journal(durable=journaled)
-        self.exchange.replicate(replicated)
+        if self.standby is None:
+            self.exchange.replicate(replicated)
 
     @property
     def agents(self) -> int:
-        return len(self.exchange.agents)
+        return len(self._polls())
+
+    def _polls(self) -> list[Callable[[], int]]:
+        """Of all that are agents here, the journaler among them."""
+        standby = self.standby.polls() if self.standby else []
+        return [*self.exchange.polls(), partial(self.exchange.journal, 0), *standby]
+
+    # ---- a standby
+
+    def stand_by(self) -> None:
+        """Let another engine follow this one, from the journal first."""
+        self.standby = Standby(self.exchange)
+
+    def take_over(self) -> None:
+        """The exchange dies, here and now, and its standby goes on."""
+        assert self.standby is not None
+        standby, self.standby = self.standby, None
+        standby.kill()
+        self._rings = rings_of(standby)
+        idle = 0
+        while not standby.drained:
+            idle = 0 if sum(self._polled(poll) for poll in standby.polls()) else idle + 1
+            assert idle < 10, f"the standby stands still: {standby.follower.stage}"
+        standby.succeed()
+        self.exchange = standby
+        self.advance(0)
+        self.seen["TAKEOVER"] += 1
+        self.seen["LAPPED"] += standby.laps
+
+    def _polled(self, poll: Callable[[], int]) -> int:
+        done = poll()
+        self._read_events()
+        return done
 
     def round(self) -> int:
         """Let every agent do something."""
@@ -238,12 +273,10 @@ class World:
         if self.attached(name):
             return
         if name in self.slots:
-            for agent in (self.exchange.sequencer, self.exchange.publisher):
-                agent.close_session(self.slots[name])
+            self.exchange.close_session(self.slots[name])
         slot = self.slots.setdefault(name, len(self.slots) + 1)
         commands, ring = self.exchange.rings()
-        for agent in (self.exchange.sequencer, self.exchange.publisher):
-            agent.open_session(slot, commands, ring)
+        self.exchange.open_session(slot, commands, ring)
         account, capabilities, cancel = SESSIONS[name]
         row = named(Kind.ATTACH_SESSION, name, account=account, slot=slot)
         row["capabilities"], row["cancel_on_detach"], row["user"] = capabilities, cancel, 1000
@@ -292,14 +325,16 @@ class World:
 
     def _read_events(self) -> None:
         for part, ring in self._rings.items():
+            # A standby that has to drain the log is behind what was read.
             count = ring.produced - self._read[part]
-            if count:
+            if count > 0:
                 self._found[part] += events(ring.peek(self._read[part], count, EVENT))
                 self._read[part] += count
 
     def compare(self) -> None:
         """All that is there so far."""
         self.failed = True
+        self.exchange.journal()
         parts = self.exchange._log
         steps: list[Step] = []
         for records in parts[self._log_taken :]:
@@ -451,6 +486,12 @@ def engine_queues(exchange: Exchange, market: int) -> list[int]:
 
 
 # ---- helpers
+
+
+def rings_of(exchange: Exchange) -> dict[str, Ring]:
+    """Of events, by part."""
+    parts = ("ledger", *(f"events-{k}" for k in range(MATCHERS)))
+    return {part: Ring.attach(exchange.segment(part)) for part in parts}
 
 
 def same(what: str, expected: list[Any], found: list[Any]) -> None:
