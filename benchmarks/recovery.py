@@ -127,7 +127,7 @@ class Folder:
         place = tempfile.mkdtemp(prefix="matchbox-bench-", dir=os.environ.get("MATCHBOX_BENCH_DIR"))
         self.folder = Path(place)
         self.data, self.config = self.folder / "data", self.folder / "exchange.toml"
-        name, room = f"bench{os.getpid()}", 1 << (orders + size).bit_length()
+        name, room = f"bench{os.getpid()}", orders + size // 10
         self.config.write_text(CONFIG.format(name=name, data=self.data, max_orders=room))
         self.process: subprocess.Popen[str] | None = None
 

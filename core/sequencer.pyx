@@ -214,6 +214,10 @@ cdef inline void _ahead(const sequencer* s, const session_slot* slot, uint64_t p
         slot.command_slots + ((position + AHEAD_ENTRY) & slot.command_mask) * sizeof(mb_record))
     cdef const mb_record* near = <const mb_record*>(
         slot.command_slots + ((position + AHEAD_ORDER) & slot.command_mask) * sizeof(mb_record))
+    _fetch(s, far, near)
+
+
+cdef inline void _fetch(const sequencer* s, const mb_record* far, const mb_record* near) noexcept nogil:
     cdef uint32_t place
     index_prefetch(&s.orders.by_id, far.order_id)
     # Where an order will stand whose record this becomes.
@@ -493,6 +497,8 @@ cdef class Sequencer(Agent):
                 if records_left[0].sequence != s.log.position + s.filled + 1:
                     wrong = NOT_NEXT
                     break
+                if done + AHEAD_ENTRY < count:
+                    _fetch(s, &records_left[0][AHEAD_ENTRY], &records_left[0][AHEAD_ORDER])
                 # Settling needs no room, and the matchers may wait for it to make some.
                 if not settled_to(s, records_left[0]):
                     break
