@@ -39,7 +39,7 @@ from matchbox.core.ledger cimport (
     balance, ledger_account, ledger_create, ledger_destroy, ledger_find, ledger_prefetch,
 )
 from matchbox.core.line cimport next_in_line
-from matchbox.core.orders cimport live_order, orders_allocate, orders_free
+from matchbox.core.orders cimport client_id_hash, live_order, orders_allocate, orders_free
 from matchbox.core.replaying cimport (
     CUT, NOT_ITS_TURN, NOT_NEXT, OTHER, OTHER_STAMPS, replay_group, replay_record, settled_to,
 )
@@ -227,6 +227,12 @@ cdef inline void _fetch(const sequencer* s, const mb_record* far, const mb_recor
     mb_prefetch(&s.orders.slab[place])
     mb_prefetch(<const char*>&s.orders.slab[place] + 64)
     mb_prefetch(&s.money[place])
+
+
+cdef inline void _fetch_client_id(const sequencer* s, const mb_record* far) noexcept nogil:
+    """And where it is looked up whether a new order's client order id is taken."""
+    if far.kind == MB_NEW_ORDER and far.client_order_id[0]:
+        index_prefetch(&s.orders.by_client, client_id_hash(&s.orders, far.account, far.client_order_id))
 
 
 cdef int64_t _take(sequencer* s, session_slot* slot, uint64_t limit, uint64_t now) noexcept nogil:
@@ -499,6 +505,7 @@ cdef class Sequencer(Agent):
                     break
                 if done + AHEAD_ENTRY < count:
                     _fetch(s, &records_left[0][AHEAD_ENTRY], &records_left[0][AHEAD_ORDER])
+                    _fetch_client_id(s, &records_left[0][AHEAD_ENTRY])
                 # Settling needs no room, and the matchers may wait for it to make some.
                 if not settled_to(s, records_left[0]):
                     break
