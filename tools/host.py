@@ -54,6 +54,8 @@ from matchbox.tools.channel import Channel, close_all
 # How long a replay may go on without one record published.
 _REPLAY_PATIENCE_S = 30.0
 _CALL_TIMEOUT_S = 60.0
+# Of one agent; a million orders take less than a second.
+_LOAD_PATIENCE_S = 600.0
 # In one call: others are woken, and asked, between two.
 _REPLAY_RECORDS = 1 << 14
 
@@ -263,7 +265,7 @@ class Host:
         if self.engines:
             image = snapshots.read(Path(path), verified=True).image
             for loop, agent in self._agents():
-                loop.call(partial(snapshot.load, image, {agent.name: agent}), _REPLAY_PATIENCE_S)
+                loop.call(partial(snapshot.load, image, {agent.name: agent}), _LOAD_PATIENCE_S)
         return {}
 
     def recover(self, directory: str) -> dict[str, Any]:

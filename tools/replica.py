@@ -39,7 +39,7 @@ class Replica:
         image: snapshot.Image | None = None,
         publisher: bool = False,
     ) -> None:
-        """`plan`: of the exchange; rings are small here. `catalog`: what the journal defines.
+        """`plan`: of the exchange. `catalog`: what the journal defines.
 
         `matchers`: the matcher of a market, where it is said. `image`: begin with this snapshot,
         whose markets the plan has. `publisher`: be able to save().
@@ -48,14 +48,12 @@ class Replica:
         self._placed = {market.number: market for market in plan.markets}
         # Of every number so far: it stays with its matcher, which goes on counting its trades.
         self._matcher_of = {market.number: market.matcher for market in plan.markets}
-        unsettled = image.unsettled if image is not None else 0
+        # As long as the exchange's at least: what was settled late is settled as late here.
+        least = 1 << (image.unsettled if image is not None else 0).bit_length()
         self.plan = replace(
             plan,
-            log_slots=max(_LOG_SLOTS, 1 << unsettled.bit_length()),
-            # To save, all events of the last record must fit, though no more is settled.
-            event_slots=max(
-                plan.event_slots if publisher else _EVENT_SLOTS, 1 << unsettled.bit_length()
-            ),
+            log_slots=max(_LOG_SLOTS, plan.log_slots, least),
+            event_slots=max(_EVENT_SLOTS, plan.event_slots, least),
             market_data_slots=1024,
         )
         sizes = self.plan.segments()
