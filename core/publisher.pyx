@@ -24,10 +24,11 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from matchbox.core.agent cimport Agent
-from matchbox.core.bits cimport mb_clear_record, mb_unlikely
+from matchbox.core.bits cimport mb_clear_record, mb_prefetch, mb_unlikely
 from matchbox.core.depth cimport (
     DepthTable, depth_best, depth_close, depth_open, depth_set, depth_show, depth_trade, depth_writer, table_of,
 )
+from matchbox.core.index cimport index_guess, index_prefetch
 from matchbox.core.routes cimport (
     order_route, routes_add, routes_allocate, routes_find, routes_free, routes_remove
 )
@@ -36,6 +37,11 @@ from matchbox.shm.records cimport *
 from matchbox.shm.ring cimport *
 
 from matchbox.shm.errors import BadArgument, SegmentError
+
+cdef enum:
+    # How many records ahead an order's place in the index, and its route are fetched into the cache.
+    AHEAD_ENTRY = 8
+    AHEAD_ORDER = 4
 
 
 # ---- reports ---------------------------------------------------------------------------------------------
@@ -580,6 +586,13 @@ cdef void _flush(publisher* p) noexcept nogil:
             mb_wake(&slot.commands.producer_waiting.waiting)
 
 
+cdef inline void _ahead(const publisher* p, const mb_record* far, const mb_record* near) noexcept nogil:
+    """Fetch the routes of orders that coming records name, and where those that they create will stand."""
+    index_prefetch(&p.orders.by_id, far.order_id)
+    index_prefetch(&p.orders.by_id, far.sequence)
+    mb_prefetch(&p.orders.slab[index_guess(&p.orders.by_id, near.order_id)])
+
+
 cdef int64_t _poll(void* state) noexcept nogil:
     cdef publisher* p = <publisher*>state
     cdef const mb_record* record
@@ -592,6 +605,9 @@ cdef int64_t _poll(void* state) noexcept nogil:
     while done < p.batch and work < 4 * <int64_t>p.batch and mb_reader_ready(&p.log, done + 1) > done:
         record = <const mb_record*>mb_reader_slot(&p.log, done)
         source = _source_of(p, record)
+        if not p.in_record and mb_reader_ready(&p.log, 1) > done + AHEAD_ENTRY:
+            _ahead(p, <const mb_record*>mb_reader_slot(&p.log, done + AHEAD_ENTRY),
+                   <const mb_record*>mb_reader_slot(&p.log, done + AHEAD_ORDER))
         if source >= 0 and mb_reader_ready(&p.sources[source], 1) == 0:
             break
         if not p.in_record:

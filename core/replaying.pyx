@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp
+from matchbox.core.ahead cimport AHEAD_ENTRY, AHEAD_ORDER, fetch_ahead, fetch_client_id
 from matchbox.core.bits cimport mb_copy_record, mb_unlikely
 from matchbox.core.debug cimport MB_DEBUG
 from matchbox.core.groups cimport conclude_group, conclude_release, decide_group, decide_release, group_of_log, may_lead
@@ -177,6 +178,9 @@ cdef uint64_t replay_records(sequencer* s, const mb_record* records, uint64_t co
         if ahead[0].sequence != s.log.position + s.filled + 1:
             wrong[0] = NOT_NEXT
             break
+        if done + AHEAD_ENTRY < count:
+            fetch_ahead(s, &records[done + AHEAD_ENTRY], &records[done + AHEAD_ORDER])
+            fetch_client_id(s, &records[done + AHEAD_ENTRY])
         # Settling needs no room, and the matchers may wait for it to make some.
         if not settled_to(s, ahead[0]):
             break

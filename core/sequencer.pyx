@@ -27,16 +27,16 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from matchbox.core.agent cimport Agent
-from matchbox.core.bits cimport mb_clear_record, mb_copy_record, mb_prefetch, mb_unlikely
+from matchbox.core.ahead cimport AHEAD_ENTRY, AHEAD_ORDER, fetch_ahead
+from matchbox.core.bits cimport mb_clear_record, mb_copy_record, mb_unlikely
 from matchbox.core.debug cimport MB_DEBUG
 from matchbox.core.decisions cimport decide_attach
 from matchbox.core.groups cimport group_of_commands, may_lead, sequence_group, sequence_release
-from matchbox.core.index cimport index_guess, index_prefetch
 from matchbox.core.invariants cimport (
     CHAIN, CONSERVED, COUNTS, HELD, HOLD, PAIR, UNCHECKED, sequencer_broken, sequencer_verify,
 )
 from matchbox.core.ledger cimport (
-    balance, ledger_account, ledger_create, ledger_destroy, ledger_find, ledger_prefetch,
+    balance, ledger_account, ledger_create, ledger_destroy, ledger_find,
 )
 from matchbox.core.line cimport next_in_line
 from matchbox.core.orders cimport live_order, orders_allocate, orders_free
@@ -63,9 +63,6 @@ from matchbox.shm.records import LOG_RECORD
 
 cdef enum:
     SETTLE_BUDGET = 2048    # events settled in one poll, at most
-    # How many commands ahead an order's place in the index and the account, and the order are fetched into the cache.
-    AHEAD_ENTRY = 10
-    AHEAD_ORDER = 5
 
 _DIFFERENCES = {
     NOT_ITS_TURN: "the exchange itself would log another record here",
@@ -228,15 +225,7 @@ cdef inline void _ahead(const sequencer* s, const session_slot* slot, uint64_t p
         slot.command_slots + ((position + AHEAD_ENTRY) & slot.command_mask) * sizeof(mb_record))
     cdef const mb_record* near = <const mb_record*>(
         slot.command_slots + ((position + AHEAD_ORDER) & slot.command_mask) * sizeof(mb_record))
-    cdef uint32_t place
-    index_prefetch(&s.orders.by_id, far.order_id)
-    # Where an order will stand whose record this becomes.
-    index_prefetch(&s.orders.by_id, s.log.position + s.filled + 1 + AHEAD_ENTRY)
-    ledger_prefetch(&s.books, far.account)
-    place = index_guess(&s.orders.by_id, near.order_id)
-    mb_prefetch(&s.orders.slab[place])
-    mb_prefetch(<const char*>&s.orders.slab[place] + 64)
-    mb_prefetch(&s.money[place])
+    fetch_ahead(s, far, near)
 
 
 cdef int64_t _take(sequencer* s, session_slot* slot, uint64_t limit, uint64_t now) noexcept nogil:

@@ -52,6 +52,10 @@ from matchbox.tools.threads import EngineThread, JournalThread
 # How long a replay may go on without one record published.
 _REPLAY_PATIENCE_S = 30.0
 _CALL_TIMEOUT_S = 60.0
+# Of one agent; a million orders take less than a second.
+_LOAD_PATIENCE_S = 600.0
+# In one call: others are woken, and asked, between two.
+_REPLAY_RECORDS = 1 << 14
 
 
 @dataclass
@@ -240,7 +244,7 @@ class Host:
         if self.engines:
             image = snapshots.read(Path(path), verified=True).image
             for loop, agent in self._agents():
-                loop.call(partial(snapshot.load, image, {agent.name: agent}), _REPLAY_PATIENCE_S)
+                loop.call(partial(snapshot.load, image, {agent.name: agent}), _LOAD_PATIENCE_S)
         return {}
 
     def recover(self, directory: str) -> dict[str, Any]:
@@ -276,12 +280,15 @@ class Host:
         seconds = time.monotonic() - began
         return {"records": last - self._first, "sequence": last, "seconds": seconds}
 
-    @staticmethod
-    def _replay(loop: Loop, sequencer: Sequencer, records: NDArray[Any]) -> NDArray[Any]:
+    def _replay(self, loop: Loop, sequencer: Sequencer, records: NDArray[Any]) -> NDArray[Any]:
         """Those that are left, the first of which adds a market without memory."""
         moved = time.monotonic()
+        # A record can be replayed when the events are there that were settled before it. Who is on
+        # the sequencer's thread makes them within the same call: one costs as much as 100 records.
+        engine = next(engine for engine in self.engines if engine.loop is loop)
+        others = [agent for agent in engine.agents.values() if agent is not sequencer]
         while len(records):
-            done = loop.call(partial(sequencer.replay, records), _CALL_TIMEOUT_S)
+            done = loop.call(partial(replay_some, sequencer, others, records), _CALL_TIMEOUT_S)
             records = records[done:]
             if sequencer.wanted_market:
                 break
@@ -360,6 +367,19 @@ class Host:
     def stop(self) -> None:
         for thread in self._threads():
             thread.stop()
+
+
+def replay_some(sequencer: Sequencer, others: list[Agent], records: NDArray[Any]) -> int:
+    """Replay records, and let the other agents follow, as far as they all get by themselves, or for
+    a few thousand; how many were replayed.
+    """
+    done = 0
+    while done < min(len(records), _REPLAY_RECORDS):
+        replayed = sequencer.replay(records[done:])
+        done += replayed
+        if sequencer.wanted_market or not replayed + sum(agent.poll() for agent in others):
+            break
+    return done
 
 
 def _records(directory: Path, first: int) -> Iterator[NDArray[Any]]:

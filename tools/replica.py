@@ -39,7 +39,7 @@ class Replica:
         image: snapshot.Image | None = None,
         publisher: bool = False,
     ) -> None:
-        """`plan`: of the exchange; rings are small here. `catalog`: what the journal defines.
+        """`plan`: of the exchange. `catalog`: what the journal defines.
 
         `matchers`: the matcher of a market, where it is said. `image`: begin with this snapshot,
         whose markets the plan has. `publisher`: be able to save().
@@ -48,14 +48,12 @@ class Replica:
         self._placed = {market.number: market for market in plan.markets}
         # Of every number so far: it stays with its matcher, which goes on counting its trades.
         self._matcher_of = {market.number: market.matcher for market in plan.markets}
-        unsettled = image.unsettled if image is not None else 0
+        # As long as the exchange's at least: what was settled late is settled as late here.
+        least = 1 << (image.unsettled if image is not None else 0).bit_length()
         self.plan = replace(
             plan,
-            log_slots=max(_LOG_SLOTS, 1 << unsettled.bit_length()),
-            # To save, all events of the last record must fit, though no more is settled.
-            event_slots=max(
-                plan.event_slots if publisher else _EVENT_SLOTS, 1 << unsettled.bit_length()
-            ),
+            log_slots=max(_LOG_SLOTS, plan.log_slots, least),
+            event_slots=max(_EVENT_SLOTS, plan.event_slots, least),
             market_data_slots=1024,
         )
         sizes = self.plan.segments()
@@ -67,14 +65,14 @@ class Replica:
         if publisher:
             for market in self.plan.markets:
                 self._format_depth(market)
-        self._matchers: list[Agent] = [
+        self._matchers: list[Any] = [
             self.plan.build(f"matcher-{k}", self._segments.__getitem__)
             for k in range(self.plan.matchers)
         ]
         sequencer = self.plan.build("sequencer", self._segments.__getitem__)
         assert isinstance(sequencer, Sequencer)
         self._sequencer = sequencer
-        self._publisher: list[Agent] = (
+        self._publisher: list[Any] = (
             [self.plan.build("publisher", self._segments.__getitem__)] if publisher else []
         )
         self._readers = [] if publisher else self._idle_publisher()
@@ -132,6 +130,13 @@ class Replica:
                 self._sequencer.settled + 1,
             )
 
+    def catch_up(self) -> bool:
+        """Let everybody do what there is to do, but settle; are all as far as the log then?"""
+        while self._work():
+            pass
+        done = (*self._matchers, *self._publisher)
+        return all(agent.position == self.position for agent in done)
+
     def _make_room(self, record: Any) -> None:
         """Set memory aside for the market that the next record adds."""
         listed = self._catalog.listed(record)
@@ -164,7 +169,7 @@ class Replica:
 
     def _work(self) -> int:
         """Everybody but the sequencer does what there is to do; how much that was."""
-        done = sum(agent.poll() for agent in (*self._matchers, *self._publisher))
+        done = sum(int(agent.poll()) for agent in (*self._matchers, *self._publisher))
         for reader, dtype in self._readers:
             done += len(reader.read(1 << 20, np.dtype(dtype)))
         return done
@@ -173,8 +178,7 @@ class Replica:
         """A snapshot of the last record; None if its events do not all fit their rings before more
         is settled, which only the next records can say. For a replica with a publisher.
         """
-        while self._work():
-            pass
+        self.catch_up()
         segments = self._segments.__getitem__
         if snapshot.not_at_rest(self.plan, self._agents, segments):
             return None

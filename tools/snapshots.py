@@ -118,6 +118,8 @@ def take(
         replica.replay(records)
         last = batch
         progress(batch.last_sequence)
+    if replica.position == 0:
+        raise SnapshotError(f"the journal is empty: journal={journal}")
     image = replica.save()
     if image is None:
         raise SnapshotError(

@@ -54,7 +54,7 @@ from matchbox.shm.records import MARKET_RECORD, special_orders
 from matchbox.shm.ring import Ring, ring_bytes
 from matchbox.tools.catalog import placements
 from matchbox.tools.channel import close_all
-from matchbox.tools.host import Host, Memory
+from matchbox.tools.host import Host, Memory, replay_some
 from matchbox.tools.standby_snapshots import StandbySnapshots
 from matchbox.tools.threads import EngineThread, guard
 from matchbox.tools.watch import Watch
@@ -379,9 +379,10 @@ class Standby(Host):
         sequencer = self._sequencer_agent
         assert isinstance(sequencer, Sequencer)
         loop = self._lead.loop
+        others = [a for a in self._lead.agents.values() if a is not sequencer]
         moved = time.monotonic()
         while len(records) and not self._stopping:
-            done = loop.call(partial(sequencer.replay, records), _CALL_TIMEOUT_S)
+            done = loop.call(partial(replay_some, sequencer, others, records), _CALL_TIMEOUT_S)
             records = records[done:]
             if sequencer.wanted_market and len(records):
                 self._make_room(records[:1])

@@ -363,10 +363,13 @@ class Supervisor:
         }
 
     def _find_snapshot(self) -> None:
-        """The newest good snapshot of this journal, if there is one."""
-        self.snapshot = snapshots.newest(
-            self.data / "snapshots", journal=self.data / "journal", say=self.say
-        )
+        """The newest good snapshot of this journal, if there is one. Raises JournalError."""
+        try:
+            self.snapshot = snapshots.newest(
+                self.data / "snapshots", journal=self.data / "journal", say=self.say
+            )
+        except JournalError as error:
+            raise self._damaged(error) from error
 
     def _learn_journal(self) -> None:
         """The definitions and the deposits of the journal: of the snapshot, and what follows it."""
@@ -459,6 +462,7 @@ class Supervisor:
             done = ask(directory=str(self.data / "journal"))
         state = self._wait_for_position(done["sequence"], "replay")
         self.listing.end_replay()
+        self.snapshot = None  # its file is mapped
         if done["records"]:
             seconds = time.monotonic() - began
             first, last = done["sequence"] + 1 - done["records"], done["sequence"]

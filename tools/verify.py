@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from matchbox.persistence import backup, files
+from matchbox.persistence import backup, files, snapshots
+from matchbox.persistence.batch import Batch
 from matchbox.persistence.journal import Reader
-from matchbox.shm.errors import BadArgument, JournalError, MatchboxError
+from matchbox.shm.errors import BadArgument, JournalError, MatchboxError, SnapshotError
 from matchbox.tools import folder
 from matchbox.tools.catalog import Catalog
 from matchbox.tools.config import Config, load
@@ -43,6 +44,7 @@ class Outcome:
     agents: dict[str, int] = field(default_factory=dict)
     state: int = 0
     compared: list[str] = field(default_factory=list)
+    snapshots: list[int] = field(default_factory=list)  # those that have the state of the replay
     differences: list[str] = field(default_factory=list)
 
 
@@ -112,7 +114,7 @@ def _read(journal: Path, replica: Replica, outcome: Outcome, progress: Progress)
     note = _note(journal.parent)
     with Reader(journal) as reader:
         for batch in reader.batches():
-            replica.replay(batch.records)
+            _replay(journal.parent / "snapshots", replica, batch, outcome)
             outcome.batches += 1
             outcome.records, outcome.chain = batch.last_sequence, batch.hash.hex()
             if batch.last_sequence == note.get("sequence"):
@@ -133,6 +135,34 @@ def _read(journal: Path, replica: Replica, outcome: Outcome, progress: Progress)
             f"the exchange stopped at record {stopped['sequence']:,}, its journal ends with "
             f"{outcome.records:,}"
         )
+
+
+def _replay(folder: Path, replica: Replica, batch: Batch, outcome: Outcome) -> None:
+    """A batch; where there is a snapshot of one of its records, compare the states."""
+    records = batch.records
+    for sequence in reversed(snapshots.sequences(folder)):
+        if not batch.first_sequence <= sequence <= batch.last_sequence:
+            continue
+        count = sequence + 1 - int(records[0]["sequence"])
+        replica.replay(records[:count])
+        records = records[count:]
+        # An event ring may be too short for what is not settled yet: then there is no state to see.
+        if replica.catch_up():
+            _compare_snapshot(snapshots.file_path(folder, sequence), replica, outcome)
+    replica.replay(records)
+
+
+def _compare_snapshot(path: Path, replica: Replica, outcome: Outcome) -> None:
+    try:
+        expected = snapshots.header(path)["state_hash"]
+    except SnapshotError as error:
+        outcome.differences.append(str(error))
+        return
+    found = f"{combined_hash(replica.state()):016x}"
+    if found == expected:
+        outcome.snapshots.append(replica.position)
+    else:
+        outcome.differences.append(f"the state hash in {path} is {expected}, it is {found} now")
 
 
 def _compare(outcome: Outcome, when: str, expected: str | None, found: str) -> None:
@@ -233,6 +263,9 @@ def lines(outcome: Outcome) -> list[str]:
     found += [f"{name:12}{state_hash:016x}" for name, state_hash in outcome.agents.items()]
     if outcome.differences:
         return [*found, *outcome.differences]
+    if outcome.snapshots:
+        numbers = ", ".join(f"{sequence:,}" for sequence in outcome.snapshots)
+        found.append(f"Snapshots with the state that the journal leads to: {numbers}.")
     same = f", the same as {' and '.join(outcome.compared)}" if outcome.compared else ""
     return [*found, f"State hash {outcome.state:016x} at sequence {outcome.records:,}{same}."]
 
@@ -247,5 +280,6 @@ def as_dict(outcome: Outcome) -> dict[str, Any]:
         "agents": {name: f"{h:016x}" for name, h in outcome.agents.items()},
         "state": f"{outcome.state:016x}",
         "compared": outcome.compared,
+        "snapshots": outcome.snapshots,
         "differences": outcome.differences,
     }

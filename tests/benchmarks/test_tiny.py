@@ -17,6 +17,7 @@ BENCHMARKS = {
     "journal": (("flush", "append", "pipelined"), ("flush", "append", "paced")),
     "ledger": (("copy and matcher", "x", "target"), ("order", "accounts", "stops")),
     "pipeline": (("p50", "p99.99", "echo"), ("markets", "idle_percent_of_a_core")),
+    "recovery": (("serves after", "copy s", "records/s"), ("at once", "snapshot", "saving")),
     "ring": (("ring", "bare", "line", "p99.9"), ("latency_ns", "throughput_ratio")),
 }
 

@@ -12,6 +12,7 @@ import pytest
 
 from matchbox.persistence import snapshots
 from matchbox.tools import snapshots as tool
+from matchbox.tools.verify import verify
 from tests.integration.conftest import TOPOLOGIES, ExchangeProcess, wait_for
 from tests.integration.test_markets import fill, good, list_eth, rules
 from tests.integration.test_up_down import trade
@@ -81,6 +82,9 @@ def test_a_snapshot_goes_on_from_the_one_before(make_exchange: Make) -> None:
     trade(exchange, seed=2)
     stopped = exchange.down()
     second = take(exchange)
+    outcome = verify(str(exchange.data))
+    assert outcome.snapshots == [first.image.sequence, second.image.sequence]
+    assert not outcome.differences
     assert (second.since, second.image.sequence) == (first.image.sequence, stopped["sequence"])
     # With nothing after it, it is the same one once more.
     again = take(exchange)
@@ -113,6 +117,9 @@ def test_a_damaged_snapshot_is_passed_over(make_exchange: Make) -> None:
     assert f"state hash {stopped['hash']}." in text
     exchange.down()
     damage(first.path)
+    path = first.path.rename(first.path.with_name("7.snap"))
+    assert "the state hash in" in verify(str(exchange.data)).differences[0]
+    path.rename(first.path)
     text = started_from(exchange, 0)
     assert text.count("A snapshot is passed over") == 2
     exchange.down()
