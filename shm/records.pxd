@@ -436,6 +436,7 @@ cdef extern from "reasons.h" nogil:
         MB_ASSET_IN_USE
         MB_NOT_PREPARED
         MB_NOT_JOURNALED
+        MB_NO_STANDBY
         MB_UNKNOWN_MARKET
         MB_BAD_SIDE
         MB_BAD_ORDER_TYPE
