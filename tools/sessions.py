@@ -257,6 +257,8 @@ class Doorkeeper:
             close_all(fds)
 
     def _hang_up(self, line: socket.socket) -> None:
+        if line not in self._lines:
+            return  # hung up already, by a call whose sweep has failed with the engine
         self.selector.unregister(line)
         del self._lines[line]
         line.close()
