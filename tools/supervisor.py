@@ -537,7 +537,7 @@ class Supervisor:
         problem: Exception | None = None
         try:
             self._serve()
-            if self._dead() is None:
+            if self._survive():
                 self.stop()
                 return 0
         except Exception as error:

@@ -284,7 +284,8 @@ def test_random_kills_under_load_lose_nothing_that_was_reported(
         os.kill(victim, signal.SIGKILL)
         if survived:
             reported |= {bytes(r["client_order_id"]) for r in session.reports(timeout=0.1)}
-        if victim == exchange.host_of("journaler"):
+        if victim != exchange.process.pid and survived:
+            wait_for(lambda dead=victim: dead not in exchange.hosts, "the journaler is replaced")
             exchange.down()
         exchange.process.wait(60)
         while not survived:
