@@ -31,7 +31,6 @@ from benchmarks.pipeline import Bot, Cores, Cycle
 
 RATES = (10_000, 100_000)
 NAP_S = 50e-6
-ALONE = "[standby]\nenabled = false\n"
 WAITING = ("durable", "matched")
 POINTS = ("p50", "p90", "p99", "p99.9", "max")
 
@@ -135,7 +134,7 @@ def check(durable: NDArray[Any], matched: NDArray[Any]) -> None:
 
 def one_run(cycle: Cycle, cores: Cores, rate: int, seconds: float, flushes: int) -> Any:
     """Microseconds of the disk's flushes and of both sessions' orders."""
-    with pipeline.exchange(1, cores, ALONE) as (data, _):
+    with pipeline.exchange(1, cores) as (data, _):
         watcher, _ = pipeline.connect(data, "watcher")
         watcher.subscribe(watcher.account)
         watcher.reports(timeout=10)

@@ -12,6 +12,7 @@ Open loop  each command has a planned time; what delays one delays those behind 
 Baseline   the same bot and rings against a C program that answers each command at once
            (baseline/echo.c), in turn with the exchange; for the highest rate also
            Matcher.process() on the same flow, one thread.
+           No standby, unless asked for: two cores have no room for one.
 Left out   the first second of each run. Checked: every command is answered once and in order, none
            is refused, and the fills are those of Matcher.process() (quantity, price and order of
            all of them).
@@ -171,9 +172,12 @@ agents = ["journaler"]
 
 
 class Cores:
-    """Where what runs: the engine on the last core, all else on the first; or nothing is pinned."""
+    """Where what runs: the engine on the last core, all else on the first; or nothing is pinned.
+    A standby, if there is to be one, runs wherever there is room.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, *, standby: bool = False) -> None:
+        self.standby = standby
         allowed = sorted(os.sched_getaffinity(0))
         self.all = frozenset(allowed)
         self.pinned = len(allowed) > 1
@@ -192,6 +196,7 @@ def exchange(markets: int, cores: Cores, more: str = "") -> Iterator[tuple[Path,
     )
     text += "".join(MARKET.format(n=n, max_orders=MAX_ORDERS) for n in range(1, markets + 1))
     text += more
+    text += f"[standby]\nenabled = {str(cores.standby).lower()}\n"
     text += PROCESSES.format(
         core=f"core = {cores.engine}\n" if cores.pinned else "",
         idle="spin" if cores.pinned else "park",
@@ -536,6 +541,9 @@ def run(arguments: list[str] | None = None) -> int:
         default=[],
         help="instead: saturated with so many accounts, such as 10 1000000",
     )
+    parser.add_argument(
+        "--standby", action="store_true", help="with a standby, which needs a core of its own"
+    )
     given = parser.parse_args(arguments)
     rates, seconds, longest, runs, operations = (
         RATES,
@@ -547,9 +555,9 @@ def run(arguments: list[str] | None = None) -> int:
     if given.tiny:
         rates, seconds, longest, runs, operations = (2_000,), 0.5, 0.5, 1, 20_000
         given.markets = [2]
-    cores = Cores()
+    cores = Cores(standby=given.standby)
     _set_up(cores)
-    results: dict[str, Any] = {"pinned": cores.pinned, "markets": {}}
+    results: dict[str, Any] = {"pinned": cores.pinned, "standby": cores.standby, "markets": {}}
     if given.accounts:
         cycle = Cycle.make(operations, 1, given.seed)
         results["accounts"] = _accounts(cycle, given.accounts, cores, runs, longest, given.seed)

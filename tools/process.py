@@ -69,6 +69,8 @@ class Host:
     def how(self) -> str:
         """How it ended."""
         status = self.process.wait()
+        if isinstance(self.process, Stranger):
+            return "nobody knows how"  # only its parent would
         return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
     def runs_engine(self) -> bool:

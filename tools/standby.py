@@ -129,7 +129,7 @@ class Standby(Host):
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._watch.also(self._bell)
         self._promoted: dict[str, Any] = {}
-        self._over = threading.Event()  # promoted, or not able to
+        self._over = threading.Event()  # promoted
         self._stopping = False
         self._tender = threading.Thread(target=guard, args=(self._tend,), name="tend")
 
@@ -358,7 +358,9 @@ class Standby(Host):
 
     def _set_stage(self, stage: str) -> None:
         def change() -> None:
-            self._follower.stage = stage
+            # That they differ is never forgotten.
+            if self._follower.stage != "differing":
+                self._follower.stage = stage
 
         self._lead.loop.call(change, _CALL_TIMEOUT_S)
 

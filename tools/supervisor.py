@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from matchbox.core import snapshot
 from matchbox.core.plan import OPERATOR_SLOT, Plan, PlanMarket, PlanThread, outlives_engine
-from matchbox.core.snapshot import combined_hash as combined_hash
+from matchbox.core.snapshot import combined_hash
 from matchbox.persistence import snapshots
 from matchbox.persistence.batch import Batch
 from matchbox.persistence.journal import Reader, Writer
@@ -68,6 +68,8 @@ from matchbox.tools.signals import StopSignals
 _STOP_PATIENCE_S = 60.0
 _EXIT_PATIENCE_S = 10.0
 _HEAR_EVERY_S = 5.0
+# A journal's process may be killed so often while it starts.
+_JOURNAL_STARTS = 5
 # A standby that dies more often than this, in so many seconds, will die again.
 _MOST_DEATHS, _DEATHS_WITHIN_S = 4, 60.0
 # Room for markets that are added while it runs, unless limits.max_orders says how much.
@@ -149,10 +151,11 @@ class Supervisor:
             return False
         engine: Host | None = None
         lives: list[int] = []
+        engine_lives = bool(set(pids) & set(status.get("engines", [])))
         for pid in pids:
             try:
                 host, who, fds = adopt(pid)
-                if host.agents == ["standby"] and not any(p in pids for p in status["engines"]):
+                if host.agents == ["standby"] and not engine_lives:
                     # It is about to be the engine, or has failed to.
                     host.channel.ask("promoted", patience=_STOP_PATIENCE_S, timeout=None)
                     close_all(fds)
@@ -791,8 +794,16 @@ class Supervisor:
         """A process for the journaler, where there is none. Raises MatchboxError."""
         assert self.plan is not None
         process = self.plan.threads[self.plan.thread_of("journaler")].process
-        host = Host(process, "journal", self.plan, self._journal_settings(), life=self._life_held)
-        host.wait_ready()
+        settings = self._journal_settings()
+        for left in reversed(range(_JOURNAL_STARTS)):
+            host = Host(process, "journal", self.plan, settings, life=self._life_held)
+            try:
+                host.wait_ready()
+                break
+            except EngineDown:  # it was killed meanwhile
+                host.end(kill=True)
+                if not left:
+                    raise
         self.hosts.append(host)
         if watch:
             self._watch(host)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from matchbox.core.snapshot import combined_hash
 from matchbox.persistence import backup, files, snapshots
 from matchbox.persistence.batch import Batch
 from matchbox.persistence.journal import Reader
@@ -26,7 +27,7 @@ from matchbox.tools.catalog import Catalog
 from matchbox.tools.config import Config, load
 from matchbox.tools.logview import find_journal
 from matchbox.tools.replica import Replica
-from matchbox.tools.supervisor import combined_hash, make_plan
+from matchbox.tools.supervisor import make_plan
 
 CONFIG, NOTE = "exchange.toml", "backup.json"
 Progress = Callable[[int], object]

@@ -37,17 +37,21 @@ class Watch:
             row = next(r for r in board.live_agents() if int(r["process"]) == number)
             self._threads.append(_Thread(thread.name, pid, row))
         self.died = False
+        self._bell = -1
         self._poller = select.poll()
         for pidfd in self._processes.values():
             self._poller.register(pidfd, select.POLLIN)
 
-    def also(self, descriptor: int) -> None:
-        """look() returns when this one can be read, too."""
-        self._poller.register(descriptor, select.POLLIN)
+    def also(self, bell: int) -> None:
+        """look() returns when this eventfd was rung, too."""
+        self._bell = bell
+        self._poller.register(bell, select.POLLIN)
 
     def look(self, patience_ms: int) -> str:
         """Why the engine cannot go on, as soon as it cannot; empty if it can for so long."""
         dead = {fd for fd, _ in self._poller.poll(patience_ms)}
+        if self._bell in dead:
+            os.eventfd_read(self._bell)  # rung once, seen once
         for pid, pidfd in self._processes.items():
             if pidfd in dead:
                 self.died = True
@@ -110,20 +114,18 @@ class _Thread:
         return ""
 
 
-def _stat(pid: int) -> list[str]:
+def _fields(stat: Path) -> list[str]:
+    """Of a stat file, behind the name, which may hold anything; none if it is gone."""
     try:
-        # The name before the last parenthesis may hold anything.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return stat.read_text().rpartition(")")[2].split()
     except OSError:
         return []
 
 
 def _state(pid: int) -> str:
-    """Of the process's main thread... unless that sleeps while others are stopped or run."""
-    states = []
-    for task in Path(f"/proc/{pid}/task").glob("*/stat"):
-        with contextlib.suppress(OSError):
-            states.append(task.read_text().rpartition(")")[2].split()[0])
+    """Of a process, by its threads: stopped if one is, else running if one would, else asleep."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/stat")
+    states = {fields[0] for fields in map(_fields, tasks) if fields}
     for state in ("T", "t", "R", "D"):
         if state in states:
             return state
@@ -131,5 +133,5 @@ def _state(pid: int) -> str:
 
 
 def _processor_seconds(pid: int) -> float:
-    fields = _stat(pid)
+    fields = _fields(Path(f"/proc/{pid}/stat"))
     return (int(fields[11]) + int(fields[12])) / _TICKS if fields else 0.0
