@@ -123,6 +123,9 @@ cdef void adopt_depth(depth_writer* depth, mb_depth* to) noexcept nogil:
     if not to.rebuilt.value & 1:
         mb_store_relaxed(&to.rebuilt.value, to.rebuilt.value + 1)
     mb_store_relaxed(&to.started.value, shadow.started.value)
+    # What the dead one has in places that the shadow has not used yet is cleared, too: they will be used.
+    if to.reach.value > reach:
+        reach = to.reach.value
     mb_store_relaxed(&to.reach.value, reach)
     mb_fence_release()  # what says that all is being written, before it is
     _copy_levels(to, shadow, MB_BUY, reach)
