@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from matchbox.core import snapshot
 from matchbox.core.instrument import market_record
 from matchbox.shm.errors import BadArgument, MarketRemoved
 from matchbox.shm.reasons import Reason
@@ -226,3 +227,22 @@ def test_only_operators_remove(exchange: Exchange) -> None:
     bot.submit(np.concatenate([named(Kind.REMOVE_MARKET, 1), named(Kind.REMOVE_ASSET, BTC)]))
     exchange.settle()
     assert [Reason(int(r["reason"])) for r in bot.reports()[1:]] == [Reason.NOT_PERMITTED] * 2
+
+
+def trade(exchange: Exchange) -> int:
+    """One lot of the market changes hands; the trade's number."""
+    assert do(exchange, order(2, Side.SELL, 1), order(1, Side.BUY, 1)) == [0, 0]
+    return int(exchange.book(2).top().trades)
+
+
+def test_a_number_goes_on_counting_its_trades_from_a_snapshot(exchange: Exchange) -> None:
+    assert add(exchange, definition()) == [0]
+    assert [trade(exchange), trade(exchange)] == [1, 2]
+    assert do(exchange, named(Kind.REMOVE_MARKET, 2)) == [0]
+    image = snapshot.save(exchange.plan, exchange.agents, exchange.segment)
+    again = Exchange(exchange.plan, define=False, image=image)
+    snapshot.load(image, again.agents)
+    again.start(2)
+    for each in (exchange, again):
+        assert add(each, definition()) == [0]
+        assert trade(each) == 3
