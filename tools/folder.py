@@ -17,12 +17,16 @@ import secrets
 from pathlib import Path
 from typing import IO, Any
 
-from matchbox.shm.errors import ConfigError
+from matchbox.shm.errors import ConfigError, MatchboxError
 
 _SOCKET = "control.sock"
 _MAX_SOCKET_BYTES = 107  # of a path in sockaddr_un, without the zero at its end
 MAX_PATH_BYTES = _MAX_SOCKET_BYTES - len(f"/{_SOCKET}")
 _PASSABLE = 0o711
+
+
+class AlreadyRunning(MatchboxError):
+    """The data folder, or the instance's name, is in use."""
 
 
 def prepare(data: Path, *, shared: bool = False) -> None:

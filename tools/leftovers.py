@@ -1,10 +1,13 @@
-"""What dead runs left in shared memory, and in which data folder its journal is.
+"""What dead runs left: shared memory, of which data folder it is, and processes.
 
 The board of a run names its data folder, by path and identity. It is laid out before the first
 process starts, and is the first segment to go: a run without one has nothing that is not in its
 journal.
 """
 
+import os
+import selectors
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,7 +17,10 @@ from matchbox.shm import segment
 from matchbox.shm.board import Board
 from matchbox.shm.errors import MatchboxError, SegmentError
 from matchbox.shm.segment import SegmentName
-from matchbox.tools.folder import identity
+from matchbox.tools import folder
+from matchbox.tools.folder import identity, read_status
+
+_EXIT_PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -83,3 +89,31 @@ def _look(instance: str, epoch: int, names: tuple[SegmentName, ...]) -> Run:
         return Run(instance, epoch, names)
     board = Board.attach(memory)
     return Run(instance, epoch, names, board.folder, board.identity)
+
+
+def kill_hosts(data: Path) -> None:
+    """End the host processes of the last run in a data folder that outlived their supervisor."""
+    status = read_status(data)
+    for pid in folder.living(status):
+        if pid in status["processes"]:
+            kill_host(pid)
+
+
+def kill_host(pid: int) -> None:
+    """End a host process that outlived its supervisor, and wait for its end."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        # The number may be another program's by now.
+        if b"matchbox.tools.host" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        selector = selectors.DefaultSelector()
+        selector.register(pidfd, selectors.EVENT_READ)
+        selector.select(_EXIT_PATIENCE_S)
+    except (OSError, ProcessLookupError):
+        return
+    finally:
+        os.close(pidfd)

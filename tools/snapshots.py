@@ -31,8 +31,8 @@ from matchbox.tools import folder
 from matchbox.tools.catalog import Catalog, defining
 from matchbox.tools.config import Config
 from matchbox.tools.logview import find_journal
+from matchbox.tools.planning import make_plan
 from matchbox.tools.replica import Replica
-from matchbox.tools.supervisor import make_plan
 from matchbox.tools.verify import find_config
 
 FOLDER = "snapshots"

@@ -12,74 +12,58 @@
     failure  that nothing survives: stop all processes, save the log ring into the journal, say what
              happened, exit status 1
 
-The files in the data folder are those of folder.py.
+The files in the data folder are those of folder.py. What a start finds there and in shared memory
+is the subject of salvage.py, an exchange without a supervisor that of adoption.py, and the
+standby's life that of standby_keeper.py.
 """
 
 import contextlib
 import os
 import resource
-import secrets
 import selectors
-import signal
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from matchbox.core import snapshot
-from matchbox.core.plan import OPERATOR_SLOT, Plan, PlanMarket, PlanThread, outlives_engine
+from matchbox.core.plan import OPERATOR_SLOT, Plan, PlanMarket, outlives_engine
 from matchbox.core.snapshot import combined_hash
 from matchbox.persistence import snapshots
-from matchbox.persistence.batch import Batch
-from matchbox.persistence.journal import Reader, Writer
-from matchbox.persistence.journaler import drain_log_ring
-from matchbox.persistence.repair import cut_torn_tail
 from matchbox.shm import segment
 from matchbox.shm.board import Board
 from matchbox.shm.errors import (
     Detached,
     EngineDown,
-    JournalError,
     MatchboxError,
-    SegmentError,
 )
 from matchbox.shm.reasons import describe
 from matchbox.shm.records import MARKET_RECORD, MONEY_RECORD, Kind
 from matchbox.shm.ring import Ring
-from matchbox.shm.segment import SegmentName
 from matchbox.shm.session import Session
-from matchbox.tools import folder, leftovers
-from matchbox.tools.catalog import Catalog, identity, placements, title
+from matchbox.tools import adoption, folder
+from matchbox.tools.adoption import Running
+from matchbox.tools.catalog import Catalog, identity, title
 from matchbox.tools.channel import close_all
 from matchbox.tools.config import Config
 from matchbox.tools.folder import read_status
 from matchbox.tools.listing import Listing
-from matchbox.tools.process import STANDBY, Host, StandbyLine, adopt
+from matchbox.tools.planning import make_plan
+from matchbox.tools.process import Host, StandbyLine
+from matchbox.tools.salvage import Salvage
 from matchbox.tools.sessions import Doorkeeper, Operator
 from matchbox.tools.signals import StopSignals
+from matchbox.tools.standby_keeper import Memories, StandbyKeeper
 
 _STOP_PATIENCE_S = 60.0
-_EXIT_PATIENCE_S = 10.0
-_HEAR_EVERY_S = 5.0
 # A journal's process may be killed so often while it starts.
 _JOURNAL_STARTS = 5
-# A standby that dies more often than this, in so many seconds, will die again.
-_MOST_DEATHS, _DEATHS_WITHIN_S = 4, 60.0
-# Room for markets that are added while it runs, unless limits.max_orders says how much.
-_SPARE_ORDERS = 65536
-
 Say = Callable[[str], None]
-
-
-class AlreadyRunning(MatchboxError):
-    """The data folder, or the instance's name, is in use."""
 
 
 class Supervisor:
@@ -99,12 +83,16 @@ class Supervisor:
         self._segments: dict[str, Any] = {}
         self._doors: Doorkeeper | None = None
         self._operator: Operator | None = None
-        self._standby: Host | None = None
-        self._standby_ready = False
-        self._alarm = ""  # what the standby found
-        self._hear_at = 0.0
-        self._standby_deaths: list[float] = []
-        self._epochs = 0  # the highest that was given
+        self._salvage = Salvage(config, self.data, say)
+        self._keeper = StandbyKeeper(
+            config,
+            self.data,
+            self._selector,
+            say,
+            memories=self._memories,
+            connect=self._connect_standby,
+            changed=lambda: self._write_status("running"),
+        )
         # Open for writing in every process that can be the engine: bots see the exchange's end by
         # the end of all of them.
         self._life, self._life_held = os.pipe2(os.O_CLOEXEC)
@@ -117,16 +105,18 @@ class Supervisor:
         """
         _raise_descriptor_limit()
         self._lock()
-        if self._adopt():
+        running = adoption.find(self.data, self.say)
+        if running is not None:
+            self._adopt(running)
             return
         try:
-            self._mend_journal()
-            epoch = self._take_over()
-            self._find_snapshot()
-            self._learn_journal()
+            self._salvage.mend()
+            epoch = self._salvage.clear()
+            self.snapshot = self._salvage.newest_snapshot()
+            self._deposited = self._salvage.learn(self.catalog, self.snapshot)
             missing = self.catalog.missing(self.config, self.say)
             self.catalog.learn(missing)
-            self._epochs = epoch
+            self._keeper.epochs = epoch
             image = self.snapshot.image if self.snapshot else None
             self.plan = make_plan(self.config, epoch, self.catalog, image)
             self.listing = Listing(self.plan, self.catalog, self._segments, self.say)
@@ -141,53 +131,16 @@ class Supervisor:
 
     # -- adopting
 
-    def _adopt(self) -> bool:
-        """Go on with an exchange that runs without a supervisor, sessions included; False if there
-        is none that could.
-        """
-        status = read_status(self.data)
-        pids = [p for p in folder.living(status) if p != int(status.get("pid", 0))]
-        if status.get("state") != "running" or not pids:
-            return False
-        engine: Host | None = None
-        lives: list[int] = []
-        engine_lives = bool(set(pids) & set(status.get("engines", [])))
-        for pid in pids:
-            try:
-                host, who, fds = adopt(pid)
-                if host.agents == ["standby"] and not engine_lives:
-                    # It is about to be the engine, or has failed to.
-                    host.channel.ask("promoted", patience=_STOP_PATIENCE_S, timeout=None)
-                    close_all(fds)
-                    who, fds = host.channel.ask_for_fds("who")
-                    host.name, host.agents = "engine", list(who["agents"])
-            except MatchboxError as error:
-                self.say(f"A process of the exchange does not answer: {error}")
-                continue
-            lives += fds
-            if host.agents == ["standby"]:
-                # Another one is started: this one may be anywhere.
-                host.end(kill=True)
-                continue
-            self.hosts.append(host)
-            if host.runs_engine():
-                engine, self.plan = host, Plan.from_json(who["plan"])
-                markets = [PlanMarket(**market) for market in who["markets"]]
-        there = {agent for host in self.hosts for agent in host.agents}
-        if engine is None or self.plan is None or not set(self.plan.engine_agents) <= there:
-            for host in self.hosts:
-                host.end(kill=True)
-            close_all(lives)
-            self.hosts, self.plan = [], None
-            return False
+    def _adopt(self, running: Running) -> None:
+        """Go on with an exchange that runs without a supervisor, sessions included."""
+        self.hosts, self.plan = running.hosts, running.plan
         try:
-            self._take_up(markets, lives)
+            self._take_up(running.markets, running.lives)
         except BaseException:
             self._abandon()
             raise
         finally:
-            close_all(lives)
-        return True
+            close_all(running.lives)
 
     def _take_up(self, markets: list[PlanMarket], lives: list[int]) -> None:
         assert self.plan is not None
@@ -200,7 +153,7 @@ class Supervisor:
         for name in segment.names(plan.instance):
             if name.epoch > plan.epoch:
                 segment.unlink(name)
-        self._epochs = plan.epoch
+        self._keeper.epochs = plan.epoch
         self.board = Board.attach(segment.attach(plan.name("board")))
         depths = [f"depth-{market.number}" for market in markets]
         others = [part for part in plan.segments() if not part.startswith("depth-")]
@@ -209,7 +162,7 @@ class Supervisor:
         if "journaler" not in [agent for host in self.hosts for agent in host.agents]:
             self._start_journal(watch=False)
         self._wait_until_durable()
-        self._learn_journal()
+        self._salvage.learn(self.catalog, None)
         self.listing = Listing(plan, self.catalog, self._segments, self.say)
         self.listing.go_on(plan, self.hosts, markets)
         sessions = self._host_of("sequencer").channel.ask("sessions")["sessions"]
@@ -233,7 +186,7 @@ class Supervisor:
         )
         self._start_standby()
 
-    def _memories(self) -> Iterator[tuple[int, list[int], dict[str, Any]]]:
+    def _memories(self) -> Memories:
         """Slot, descriptors and description of every session's memory, as the engine has it."""
         engine = self._host_of("sequencer").channel
         for slot, known in engine.ask("memories")["memories"].items():
@@ -257,7 +210,7 @@ class Supervisor:
         lock = folder.lock(self.data)
         if lock is None:
             pid = read_status(self.data).get("pid", "unknown")
-            raise AlreadyRunning(
+            raise folder.AlreadyRunning(
                 f"an exchange runs in this data folder: data={self.data}, pid={pid}"
             )
         # The name, too: segments of two data folders with one name would be the same ones.
@@ -266,136 +219,10 @@ class Supervisor:
         try:
             name.bind(f"\0matchbox-{os.getuid()}-{self.config.instance}")
         except OSError:
-            raise AlreadyRunning(
+            raise folder.AlreadyRunning(
                 "an instance of this name runs, with another data folder: "
                 f"instance={self.config.instance}"
             ) from None
-
-    def _mend_journal(self) -> None:
-        """Cut a torn end, and say so. Raises JournalError where that cannot be done."""
-        status = read_status(self.data)
-        known = int(status.get("sequence", 0)) if status.get("state") == "stopped" else 0
-        try:
-            cut = cut_torn_tail(self.data / "journal", known=known)
-        except JournalError as error:
-            raise self._damaged(error) from error
-        if cut is not None:
-            self.say(f"{cut}.")
-
-    def _damaged(self, error: JournalError) -> JournalError:
-        last = error.sequence - 1
-        return JournalError(
-            f"{error}. The journal is whole up to record {last:,}; nothing was started or changed. "
-            "What can be done: `matchbox restore` a backup into a new data folder; or, without "
-            f"what follows, `matchbox restore {self.data} NEW --until {last}`",
-            error.sequence,
-        )
-
-    def _take_over(self) -> int:
-        """Clean up after dead runs, save what only their memory has. Returns the next epoch."""
-        before = read_status(self.data)
-        kill_hosts(self.data)
-        epochs = [before.get("epoch", 0), *(n.epoch for n in segment.names(self.config.instance))]
-        for run in leftovers.runs(self.config.instance):
-            if run.belongs_to(self.data):
-                epochs.append(run.epoch)
-                saved = self._drain(run.log)
-                self.say(
-                    "The last run did not stop in order. "
-                    f"Saved {saved:,} records from its shared memory."
-                )
-            elif run.instance != self.config.instance:
-                continue
-            elif run.home is not None:
-                self._save_for_another(run, run.home)
-            elif run.identity:
-                self.say(
-                    "Removed the shared memory of a run of this name whose data folder is gone: "
-                    f"data={run.folder}, epoch={run.epoch}."
-                )
-            run.remove()
-        return int(max(epochs)) + 1
-
-    def _save_for_another(self, run: leftovers.Run, home: Path) -> None:
-        """What a dead run of this name has, into its own data folder. Raises MatchboxError."""
-        lock = None
-        try:
-            lock = folder.lock(home)
-            if lock is None:
-                raise AlreadyRunning("an exchange runs there")
-            kill_hosts(home)
-            saved = self._drain(run.log, home)
-        except (MatchboxError, OSError) as error:
-            raise MatchboxError(
-                f"a run of this name did not stop in order, and what its shared memory has cannot "
-                f"be saved in its data folder: data={home}: {error}; allowed: another `instance`, "
-                "or to start that one first"
-            ) from None
-        finally:
-            if lock is not None:
-                lock.close()
-        self.say(
-            f"A run of this name with another data folder did not stop in order: data={home}. "
-            f"Saved {saved:,} records from its shared memory into the journal there."
-        )
-
-    def _drain(self, name: SegmentName | None, data: Path | None = None) -> int:
-        """The tail of a log ring into the journal (of this folder); returns how many records."""
-        try:
-            log = Ring.attach(segment.attach(name)) if name is not None else None
-        except SegmentError:
-            log = None  # it died before its rings were made
-        if name is None or log is None:
-            return 0
-        settings = self._journal_settings()
-        with Writer(
-            (data or self.data) / "journal",
-            epoch=name.epoch,
-            batch_records=settings["batch_records"],
-            file_bytes=settings["file_bytes"],
-        ) as writer:
-            return drain_log_ring(log, writer)
-
-    def _journal_settings(self) -> dict[str, Any]:
-        journal = self.config.journal
-        return {
-            "directory": str(self.data / "journal"),
-            "batch_records": journal.batch_records,
-            "file_bytes": journal.file_size,
-            "linger_ns": journal.linger_ms * 1_000_000,
-        }
-
-    def _find_snapshot(self) -> None:
-        """The newest good snapshot of this journal, if there is one. Raises JournalError."""
-        try:
-            self.snapshot = snapshots.newest(
-                self.data / "snapshots", journal=self.data / "journal", say=self.say
-            )
-        except JournalError as error:
-            raise self._damaged(error) from error
-
-    def _learn_journal(self) -> None:
-        """The definitions and the deposits of the journal: of the snapshot, and what follows it."""
-        first = 1
-        if self.snapshot is not None:
-            first = self.snapshot.sequence + 1
-            self.catalog.learn(self.snapshot.definitions)
-            self._deposited = snapshot.references(self.snapshot.image)
-        with Reader(self.data / "journal") as reader:
-            for batch in self._whole(reader, first):
-                records = batch.records[max(0, first - batch.first_sequence) :]
-                self.catalog.learn(records)
-                deposits = records[(records["kind"] == Kind.DEPOSIT) & (records["reject"] == 0)]
-                self._deposited |= {bytes(r) for r in deposits.view(MONEY_RECORD)["reference"]}
-
-    def _whole(self, reader: Reader, first: int) -> Iterator[Batch]:
-        """The batches of the journal from the one on that has this record. Raises JournalError that
-        says what can be done.
-        """
-        try:
-            yield from reader.batches(first)
-        except JournalError as error:
-            raise self._damaged(error) from error
 
     def _make_segments(self) -> None:
         assert self.plan is not None
@@ -427,7 +254,7 @@ class Supervisor:
 
     def _start_hosts(self) -> None:
         assert self.plan is not None
-        settings = self._journal_settings()
+        settings = self._salvage.settings
         for number, process in enumerate(self.config.processes):
             self.hosts.append(Host(number, process.name, self.plan, settings, life=self._life_held))
         for host in self.hosts:
@@ -566,7 +393,7 @@ class Supervisor:
                     self._do(key.data)
             if self._doors is not None and not any(host.dead for host in self.hosts):
                 self._do(self._doors.sweep)
-                self._hear_standby()
+                self._keeper.hear()
 
     def _watch(self, host: Host) -> None:
         """Wake up when it ends."""
@@ -588,8 +415,8 @@ class Supervisor:
                 return False
             self.say(f"Process {host.name} (journaler) ended: {host.how}. Another one is started.")
             self._replace_journal(host)
-        if self._standby is not None and self._standby.dead:
-            self._bury_standby()
+        if self._keeper.dead and self._keeper.bury():
+            self._start_standby()
         return True
 
     def _do(self, work: Callable[[], None]) -> None:
@@ -620,132 +447,30 @@ class Supervisor:
     # -- the standby
 
     def _start_standby(self) -> None:
-        """Start one; it is not waited for."""
-        if not self.config.standby.enabled:
-            return
+        """Start one, if there is to be one; it is not waited for."""
         assert self.plan is not None
-        self._epochs += 1
-        follow = {
-            "epoch": self._epochs,
-            "folder": str(self.data),
-            "identity": folder.identity(self.data),
-            "supervisor": os.getpid(),
-            "hang_ms": self.config.standby.hang_ms,
-            "matchers": self.listing.matchers,
-            "snapshot_interval_s": self.config.snapshots.interval_s,
-            "snapshots_kept": self.config.snapshots.keep,
-        }
-        host = Host(
-            STANDBY,
-            "standby",
-            self.plan,
-            self._journal_settings(),
-            life=self._life_held,
-            follow=follow,
+        self._keeper.start(
+            self.plan, self.listing.matchers, self._salvage.settings, self._life_held
         )
-        self._standby, self._standby_ready, self._alarm = host, False, ""
-        self._watch(host)
-        self._selector.register(
-            host.channel.socket, selectors.EVENT_READ, lambda: self._greet_standby(host)
-        )
-        self._write_status("running")
 
-    def _greet_standby(self, host: Host) -> None:
-        """It is there: give it the memory of all sessions."""
-        self._selector.unregister(host.channel.socket)
-        try:
-            host.wait_ready()
-            for slot, fds, about in self._memories():
-                after = about.pop("after")
-                try:
-                    host.channel.ask("open_session", fds=fds, slot=slot, about=about, after=after)
-                finally:
-                    close_all(fds)
-            host.channel.ask("follow")
-        except MatchboxError as error:
-            self.say(f"No standby: {error}")
-            host.process.kill()
-            return
-        self._standby_ready = True
-        assert self._doors is not None
-        self._doors.standby = self.listing.standby = StandbyLine(host)
-        self._write_status("running")
-
-    def _hear_standby(self) -> None:
-        """Now and then: does it still come to the same as the engine? If not, say so, once."""
-        host = self._standby
-        if host is None or not self._standby_ready or time.monotonic() < self._hear_at:
-            return
-        self._hear_at = time.monotonic() + _HEAR_EVERY_S
-        try:
-            problem = str(host.channel.ask("standby", timeout=_HEAR_EVERY_S)["problem"])
-        except MatchboxError:
-            host.process.kill()  # another one is started
-            return
-        if problem and problem != self._alarm:
-            self._alarm = problem
-            self._write_status("running")
-            self.say(
-                f"ALARM: {problem}. One of the two is wrong, and the standby will not take over "
-                "from an engine that lives. `matchbox verify` says which."
-            )
-
-    def _bury_standby(self) -> None:
-        """It has died: start another one, unless that has happened too often."""
-        host = self._standby
-        assert host is not None and self.plan is not None
-        how = host.how
-        self._lose_standby()
-        now = time.monotonic()
-        self._standby_deaths = [t for t in self._standby_deaths if now - t < _DEATHS_WITHIN_S]
-        self._standby_deaths.append(now)
-        if len(self._standby_deaths) > _MOST_DEATHS:
-            self.say(
-                f"The standby ended: {how}. It has done so {_MOST_DEATHS + 1} times in "
-                f"{_DEATHS_WITHIN_S:.0f} s: no other is started. A death of the engine stops the "
-                "exchange now."
-            )
-            self._write_status("running")
-            return
-        self.say(f"The standby ended: {how}. Another one is started.")
-        self._start_standby()
-
-    def _lose_standby(self) -> None:
-        """Forget a standby, and remove what it had in shared memory."""
-        host, self._standby, self._standby_ready = self._standby, None, False
-        if host is None:
-            return
-        assert self.plan is not None
+    def _connect_standby(self, line: StandbyLine | None) -> None:
         if self._doors is not None:
-            self._doors.standby = self.listing.standby = None
-        with contextlib.suppress(KeyError):
-            self._selector.unregister(host.channel.socket)
-        self._unwatch(host)
-        for name in segment.names(self.plan.instance):
-            if name.epoch > self.plan.epoch:
-                segment.unlink(name)
+            self._doors.standby = self.listing.standby = line
 
     def _be_taken_over(self) -> bool:
         """The engine has died. True: its standby is the engine now."""
         dead = [host for host in self.hosts if host.dead]
-        standby = self._standby
-        if standby is None or not self._standby_ready:
-            return False
         names = ", ".join(f"{host.name}: {host.how}" for host in dead)
-        try:
-            done = standby.channel.ask("promoted", patience=_STOP_PATIENCE_S, timeout=None)
-        except MatchboxError as error:
-            self.say(f"The standby has not taken over: {error}")
+        promoted = self._keeper.promoted()
+        if promoted is None:
             return False
+        standby, done = promoted
         before, self.plan = self.plan, Plan.from_json(done["plan"])
         assert before is not None
         for host in [host for host in self.hosts if host.runs_engine()]:
             self._unwatch(host)
             self.hosts.remove(host)
-        standby.name = "engine"
-        standby.agents = [a for t in self.plan.threads if t.process == 0 for a in t.agents]
         self.hosts.insert(0, standby)
-        self._standby, self._standby_ready = None, False
         self.board = Board.attach(segment.attach(self.plan.name("board")))
         assert self._doors is not None
         self._doors.go_on(self.plan, standby.channel)
@@ -794,7 +519,7 @@ class Supervisor:
         """A process for the journaler, where there is none. Raises MatchboxError."""
         assert self.plan is not None
         process = self.plan.threads[self.plan.thread_of("journaler")].process
-        settings = self._journal_settings()
+        settings = self._salvage.settings
         for left in reversed(range(_JOURNAL_STARTS)):
             host = Host(process, "journal", self.plan, settings, life=self._life_held)
             try:
@@ -844,9 +569,7 @@ class Supervisor:
             self._doors.close()
         self.board.state = "stopping"
         self._write_status("stopping")
-        if self._standby is not None:
-            self._standby.process.kill()
-            self._lose_standby()
+        self._keeper.lose()
         last = self._host_of("sequencer").channel.ask("finish")["sequence"]
         state = self._wait_for_position(last, "stop")
         for host in self.hosts:
@@ -870,14 +593,14 @@ class Supervisor:
         else:
             cause = f"{type(problem).__name__}: {problem}"
             self.say(f"The exchange has failed: {cause}. Stopping.")
-        self._lose_standby()
+        self._keeper.lose()
         for host in self.hosts:
             host.end(kill=True)
         self.hosts = []
         self._end_life()
         assert self.plan is not None
         try:
-            saved = self._drain(self.plan.name("log"))
+            saved = self._salvage.drain(self.plan.name("log"))
             self.say(
                 f"Saved {saved:,} records that were not in the journal yet. "
                 "`matchbox up` goes on from there."
@@ -897,14 +620,14 @@ class Supervisor:
     def _abandon(self) -> None:
         """Undo a start that failed."""
         self._signals.defer()
-        self._lose_standby()
+        self._keeper.lose()
         for host in self.hosts:
             host.end(kill=True)
         self.hosts = []
         self._end_life()
         if self.plan is not None and "log" in self._segments:
             with contextlib.suppress(MatchboxError):
-                self._drain(self.plan.name("log"))
+                self._salvage.drain(self.plan.name("log"))
         self._remove_segments()
         if self.plan is not None:
             self._write_status("failed", cause="the start failed")
@@ -941,102 +664,19 @@ class Supervisor:
             "config": str(self.config.path.resolve()),
             "processes": self._pids()[1:],
             "engines": [h.process.pid for h in self.hosts if h.runs_engine()],
-            **({"alarm": self._alarm} if self._alarm else {}),
-            "standby": self._epochs if self._standby_ready else 0,
+            **({"alarm": self._keeper.alarm} if self._keeper.alarm else {}),
+            "standby": self._keeper.epochs if self._keeper.ready else 0,
             "started": [folder.process_start(pid) for pid in self._pids()],
             **more,
         }
         folder.write_status(self.data, self._status)
 
     def _pids(self) -> list[int]:
-        standby = [self._standby] if self._standby is not None else []
+        standby = [self._keeper.host] if self._keeper.host is not None else []
         return [os.getpid(), *(host.process.pid for host in [*self.hosts, *standby])]
-
-
-def make_plan(
-    config: Config, epoch: int, catalog: Catalog, image: snapshot.Image | None = None
-) -> Plan:
-    """The plan of a configuration and what is defined, for an engine that begins with `image`, if
-    there is one. The journaler gets a thread of its own wherever it is.
-
-    The image's markets have their memory from the start. Another one whose number has been removed
-    once gets it when the replay comes to it.
-    """
-    markets = {
-        n: PlanMarket(n, 0, m.max_orders, m.max_specials)
-        for n, m in catalog.markets.items()
-        if catalog.never_removed(n)
-    }
-    markets |= {market.number: market for market in image.markets} if image else {}
-    wanted = {market.id: market.matcher for market in config.markets}
-    matchers = placements(config.matchers, markets, wanted, {})
-    threads = []
-    for number, process in enumerate(config.processes):
-        engine = tuple(agent for agent in process.agents if agent != "journaler")
-        if engine:
-            threads.append(PlanThread(process.name, number, engine, process.core, process.idle))
-        if "journaler" in process.agents:
-            name = f"{process.name}.journal" if engine else process.name
-            threads.append(PlanThread(name[:31], number, ("journaler",), process.core, "park"))
-    if config.standby.enabled:
-        threads.append(PlanThread("standby", STANDBY, ("standby",), None, "park"))
-    return Plan(
-        instance=config.instance,
-        epoch=epoch,
-        matchers=config.matchers,
-        log_slots=config.rings.log,
-        event_slots=config.rings.events,
-        market_data_slots=config.rings.market_data,
-        command_slots=config.rings.commands,
-        report_slots=config.rings.reports,
-        max_sessions=config.limits.max_sessions + 1,
-        max_accounts=config.limits.max_accounts,
-        max_assets=config.limits.max_assets,
-        max_markets=config.limits.max_markets,
-        markets=tuple(
-            replace(market, matcher=matchers[number]) for number, market in markets.items()
-        ),
-        threads=tuple(threads),
-        seed=secrets.randbits(63),
-        max_balances=config.limits.max_balances,
-        max_references=config.limits.max_references,
-        order_capacity=max(
-            config.limits.max_orders
-            or _SPARE_ORDERS + sum(market.max_orders for market in catalog.markets.values()),
-            catalog.most_orders,
-        ),
-    )
 
 
 def _raise_descriptor_limit() -> None:
     """As many descriptors as may be had, for this process and those that it starts."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def kill_hosts(data: Path) -> None:
-    """End the host processes of the last run in a data folder that outlived their supervisor."""
-    status = read_status(data)
-    for pid in folder.living(status):
-        if pid in status["processes"]:
-            kill_host(pid)
-
-
-def kill_host(pid: int) -> None:
-    """End a host process that outlived its supervisor, and wait for its end."""
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        # The number may be another program's by now.
-        if b"matchbox.tools.host" not in Path(f"/proc/{pid}/cmdline").read_bytes():
-            return
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        selector = selectors.DefaultSelector()
-        selector.register(pidfd, selectors.EVENT_READ)
-        selector.select(_EXIT_PATIENCE_S)
-    except (OSError, ProcessLookupError):
-        return
-    finally:
-        os.close(pidfd)

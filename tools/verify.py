@@ -26,8 +26,8 @@ from matchbox.tools import folder
 from matchbox.tools.catalog import Catalog
 from matchbox.tools.config import Config, load
 from matchbox.tools.logview import find_journal
+from matchbox.tools.planning import make_plan
 from matchbox.tools.replica import Replica
-from matchbox.tools.supervisor import make_plan
 
 CONFIG, NOTE = "exchange.toml", "backup.json"
 Progress = Callable[[int], object]

@@ -16,7 +16,7 @@ import matchbox
 from matchbox.shm import segment
 from matchbox.shm.errors import SegmentError
 from matchbox.tools.folder import read_status
-from matchbox.tools.supervisor import kill_host
+from matchbox.tools.leftovers import kill_host
 
 DEADLINE_S = 60.0
 
