@@ -6,6 +6,7 @@ Question   with a million orders that rest, how long from `matchbox up` until th
            snapshot to be copied, and how long does writing one take?
 Set-up     an exchange in topology compact on all cores; one bot sends so many orders that rest on
            20,000 prices, then the tail: 45 % orders that rest, 45 % cancels, 10 % that take.
+           "traded" is a journal without all of that: the pipeline's flow, mix B of flows.py.
 Checked    each start comes to the state hash that the exchange stopped with.
 Left out   the making of the journal; what the page cache saves (the files have just been written).
 """
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 
 import matchbox
 from benchmarks import report
+from benchmarks.pipeline import Cycle, connect
 from matchbox.persistence import snapshots
 from matchbox.tools import snapshots as tool
 from matchbox.tools.folder import read_status
@@ -163,6 +165,33 @@ class Folder:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def trade(folder: Folder, size: int, seed: int) -> None:
+    """A journal of so many records, of a market in which few orders rest for long."""
+    cycle = Cycle.make(min(size, 200_000), 1, seed).commands
+    named = cycle["order_id"] > 0
+    folder.up()
+    session, last = connect(folder.data, "bot")
+    with session:
+        for _ in range(-(-size // len(cycle))):
+            rows = cycle.copy()
+            rows["order_id"][named] += last
+            rows["client_order_id"], rows["sequence"] = b"", 0
+            send(session, rows)
+            last += len(rows)
+    status = folder.down()
+    print(f"the traded journal ends at sequence {status['sequence']:,}", flush=True)
+
+
+def traded(size: int, runs: int, seed: int) -> list[dict[str, float]]:
+    """Starts from such a journal."""
+    folder = Folder(1 << 16, 0)
+    try:
+        trade(folder, size, seed)
+        return [*starts(folder, runs)]
+    finally:
+        folder.end()
+
+
 def make(folder: Folder, orders: int, size: int, seed: int) -> None:
     """The journal, and a snapshot with all orders, before the tail."""
     folder.up()
@@ -242,10 +271,11 @@ def run(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.tiny:
         given.orders, given.tail, given.runs = 2_000, 4_000, 1
+    found: dict[str, Any] = {"orders": given.orders, "tail": given.tail}
+    found["traded"] = traded(given.tail, given.runs, given.seed)
     folder = Folder(given.orders, given.tail)
     try:
         make(folder, given.orders, given.tail, given.seed)
-        found: dict[str, Any] = {"orders": given.orders, "tail": given.tail}
         found["saving"] = saving(folder)
         found["snapshot"] = [*starts(folder, given.runs)]
         shutil.rmtree(folder.data / "snapshots")
@@ -264,7 +294,7 @@ def run(arguments: list[str] | None = None) -> int:
 
 def _print(found: dict[str, Any]) -> None:
     rows = []
-    for name in ("at once", "snapshot", "journal"):
+    for name in ("at once", "snapshot", "journal", "traded"):
         each = found[name]
         rows.append(
             [name, f"{each[0]['records']:,.0f}"]
@@ -293,7 +323,7 @@ def _print(found: dict[str, Any]) -> None:
 
 def _draw(figure: Any, found: dict[str, Any]) -> None:
     axes = figure.subplots()
-    names = ("at once", "snapshot", "journal")
+    names = ("at once", "snapshot", "journal", "traded")
     axes.bar(names, [np.median([run["seconds"] for run in found[name]]) for name in names])
     axes.set_ylabel("seconds until it serves")
 
