@@ -161,7 +161,7 @@ def run(arguments: list[str] | None = None) -> int:
     if given.tiny:
         rates, seconds, runs, flushes, operations = (2_000,), 0.5, 1, 20, 20_000
     cores = Cores()
-    pipeline._set_up(cores)
+    pipeline.set_up(cores)
     cycle = Cycle.make(operations, 1, given.seed)
     results: dict[str, Any] = {"pinned": cores.pinned, "rates": {}}
     found: dict[int, list[Any]] = {rate: [] for rate in rates}

@@ -30,7 +30,7 @@ import tempfile
 import time
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,8 +185,12 @@ class Cores:
 
 
 @contextlib.contextmanager
-def exchange(markets: int, cores: Cores, more: str = "") -> Iterator[tuple[Path, list[int]]]:
-    """A running exchange: its data folder and the numbers of its processes. `more`: settings."""
+def exchange(
+    markets: int, cores: Cores, more: str = "", *, path: Sequence[str] = ()
+) -> Iterator[tuple[Path, list[int]]]:
+    """A running exchange: its data folder and the numbers of its processes. `more`: settings;
+    `path`: what its processes import from before all else.
+    """
     folder = Path(
         tempfile.mkdtemp(prefix="matchbox-bench-", dir=os.environ.get("MATCHBOX_BENCH_DIR"))
     )
@@ -204,7 +208,7 @@ def exchange(markets: int, cores: Cores, more: str = "") -> Iterator[tuple[Path,
     )
     config.write_text(text)
     command = [sys.executable, "-m", "matchbox.tools.cli"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*path, *sys.path])}
     try:
         subprocess.run(
             [*command, "up", str(config), "--detach"],
@@ -556,7 +560,7 @@ def run(arguments: list[str] | None = None) -> int:
         rates, seconds, longest, runs, operations = (2_000,), 0.5, 0.5, 1, 20_000
         given.markets = [2]
     cores = Cores(standby=given.standby)
-    _set_up(cores)
+    set_up(cores)
     results: dict[str, Any] = {"pinned": cores.pinned, "standby": cores.standby, "markets": {}}
     if given.accounts:
         cycle = Cycle.make(operations, 1, given.seed)
@@ -577,7 +581,7 @@ def run(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _set_up(cores: Cores) -> None:
+def set_up(cores: Cores) -> None:
     """Pin the bot, and let its sleeps end when they should (Linux adds 50 microseconds)."""
     if cores.pinned:
         os.sched_setaffinity(0, {cores.bot})

@@ -18,7 +18,7 @@ from matchbox.shm.ring import Reader, Ring
 
 GROUP_RECORDS = 4  # that go together, at most
 # Commits begin no further apart while reports wait for them. A commit costs some 0.6 ms of a core.
-HURRY_NS = 5_000_000
+HURRY_NS = 2_000_000
 
 
 class Journaler:

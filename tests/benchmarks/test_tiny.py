@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # What the table must show, and the JSON have.
 BENCHMARKS = {
     "book": (("baseline", "matcher", "p99.9"), ("figures",)),
+    "companions": (("nothing", "journal", "standby", "behind"), ("journal", "standby", "lag")),
     "durable": (("flush", "durable", "matched", "p99.9"), ("rates",)),
     "journal": (("flush", "append", "pipelined"), ("flush", "append", "paced")),
     "ledger": (("copy and matcher", "x", "target"), ("order", "accounts", "stops")),
