@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from matchbox.core.agent cimport Agent
 from matchbox.core.depth cimport depth_writer
 from matchbox.core.routes cimport order_routes
-from matchbox.shm.records cimport mb_record
+from matchbox.shm.records cimport mb_record, mb_report
 from matchbox.shm.ring cimport mb_producer, mb_reader, mb_ring
 
 cdef enum:
@@ -64,6 +64,10 @@ ctypedef struct publisher:
     uint64_t events
     uint64_t reports
     uint64_t dropped
+    # For an archive: every report as its account's own, in the order of the stream; NULL: nobody keeps them.
+    mb_report* kept
+    uint64_t kept_count
+    uint64_t kept_room
 
 
 cdef class Publisher(Agent):

@@ -24,7 +24,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from matchbox.core.agent cimport Agent
-from matchbox.core.bits cimport mb_clear_record, mb_prefetch, mb_unlikely
+from matchbox.core.bits cimport mb_clear_record, mb_likely, mb_prefetch, mb_unlikely
 from matchbox.core.depth cimport (
     DepthTable, depth_best, depth_close, depth_open, depth_set, depth_show, depth_trade, depth_writer, table_of,
 )
@@ -36,12 +36,17 @@ from matchbox.core.succession cimport adopt_depth, adopt_market_data, adopt_repo
 from matchbox.shm.records cimport *
 from matchbox.shm.ring cimport *
 
+import numpy as np
+
 from matchbox.shm.errors import BadArgument, SegmentError
+from matchbox.shm.records import REPORT
 
 cdef enum:
     # How many records ahead an order's place in the index, and its route are fetched into the cache.
     AHEAD_ENTRY = 8
     AHEAD_ORDER = 4
+    # A poll() ends after 4 * batch events and records, or one more; of an event, two reports are kept at most.
+    KEPT_OF_RECORD = 10
 
 
 # ---- reports ---------------------------------------------------------------------------------------------
@@ -87,6 +92,21 @@ cdef inline mb_report* _report(publisher* p, uint32_t session, const mb_record* 
     report.sequence = record.sequence
     report.timestamp_ns = record.timestamp_ns
     report.assurance = slot.assurance
+    return report
+
+
+cdef inline mb_report* _keep(publisher* p, const mb_record* record) noexcept nogil:
+    """The next place for a report that an archive keeps, or NULL. poll() sees to it that there is room."""
+    cdef mb_report* report
+    if mb_likely(p.kept == NULL):
+        return NULL
+    report = &p.kept[p.kept_count]
+    p.kept_count += 1
+    mb_clear_record(report)
+    report.sequence = record.sequence
+    report.timestamp_ns = record.timestamp_ns
+    report.command_position = record.session_position
+    report.assurance = MB_DURABLE
     return report
 
 
@@ -148,6 +168,11 @@ cdef void _tell(publisher* p, const mb_record* record, const mb_event* event, co
     cdef bint answers = event.kind != MB_TRADE and event.kind != MB_PREVENTED and order.order_id == _ordered(record)
     cdef uint32_t sender = record.session if answers and record.session != order.session else 0
     cdef uint64_t before = _id_before(p, record) if mb_unlikely(record.session == 0) and answers else 0
+    report = _keep(p, record)
+    if report != NULL:
+        report.command_position = record.session_position if answers else 0
+        _fill_order(report, event, order, as_maker)
+        _say_before(report, before)
     report = _report(p, order.session, record)
     if report != NULL:
         _fill_order(report, event, order, as_maker)
@@ -175,20 +200,10 @@ cdef inline bint _moves_money(uint8_t kind) noexcept nogil:
     return MB_TRANSFER <= kind <= MB_CANCEL_WITHDRAWAL or kind == MB_DEPOSIT or kind == MB_SETTLE_WITHDRAWAL
 
 
-cdef void _tell_refused(publisher* p, const mb_record* record, const mb_event* event) noexcept nogil:
-    """A refused command concerns its sender alone; one of the engine itself nobody, but for a released order."""
-    cdef mb_report* report
-    if record.session == 0:
-        if record.kind == MB_NEW_ORDER:
-            _tell(p, record, event, routes_find(&p.orders, record.sequence), False)
-        return
-    report = _report(p, record.session, record)
-    if report == NULL:
-        return
+cdef inline void _fill_refused(mb_report* report, const mb_record* record, const mb_event* event) noexcept nogil:
     report.kind = MB_REJECTED
     report.reason = event.reason
     report.index = event.index
-    report.command_position = record.session_position
     if MB_NEW_ORDER <= record.kind <= MB_AMEND_ORDER:
         report.order_id = _ordered(record)
         report.price_ticks = record.price_ticks
@@ -201,6 +216,22 @@ cdef void _tell_refused(publisher* p, const mb_record* record, const mb_event* e
         report.account = record.account
         report.market = (<const mb_money_record*>record).asset
         memcpy(report.client_order_id, (<const mb_money_record*>record).reference, 36)
+
+
+cdef void _tell_refused(publisher* p, const mb_record* record, const mb_event* event) noexcept nogil:
+    """A refused command concerns its sender alone; one of the engine itself nobody, but for a released order."""
+    cdef mb_report* report
+    if record.session == 0:
+        if record.kind == MB_NEW_ORDER:
+            _tell(p, record, event, routes_find(&p.orders, record.sequence), False)
+        return
+    report = _keep(p, record)
+    if report != NULL:
+        _fill_refused(report, record, event)
+    report = _report(p, record.session, record)
+    if report != NULL:
+        _fill_refused(report, record, event)
+        report.command_position = record.session_position
 
 
 cdef inline void _fill_balance(mb_report* report, const mb_record* record, const mb_event* event) noexcept nogil:
@@ -216,9 +247,12 @@ cdef inline void _fill_balance(mb_report* report, const mb_record* record, const
 
 cdef void _tell_balance(publisher* p, const mb_record* record, const mb_event* event) noexcept nogil:
     """What an account has now: to the sender of the money record and to the account's subscribers."""
-    cdef mb_report* report = _report(p, record.session, record)
+    cdef mb_report* report = _keep(p, record)
     cdef uint32_t i
     cdef subscription* wish
+    if report != NULL:
+        _fill_balance(report, record, event)
+    report = _report(p, record.session, record)
     if report != NULL:
         _fill_balance(report, record, event)
         report.command_position = record.session_position
@@ -602,6 +636,8 @@ cdef int64_t _poll(void* state) noexcept nogil:
     cdef uint32_t done = 0
     cdef int64_t work = 0
     cdef bint last
+    if mb_unlikely(p.kept != NULL) and p.kept_room - p.kept_count < KEPT_OF_RECORD * <uint64_t>p.batch:
+        return 0
     while done < p.batch and work < 4 * <int64_t>p.batch and mb_reader_ready(&p.log, done + 1) > done:
         record = <const mb_record*>mb_reader_slot(&p.log, done)
         source = _source_of(p, record)
@@ -689,6 +725,7 @@ cdef class Publisher(Agent):
 
     def __dealloc__(self):
         cdef publisher* p = &self.state
+        free(p.kept)
         free(p.holding)
         free(p.slot_table)
         free(p.slot_of)
@@ -747,6 +784,31 @@ cdef class Publisher(Agent):
             raise BadArgument(f"a session is attached: slot={slot}, session={place.session}")
         place.open = 0
         self._kept[3][slot] = None
+
+    # -- an archive's
+
+    def keep_reports(self):
+        """Keep every report from now on, whoever its session is: as its account's own, each once, in the order of the
+        stream. poll() does nothing while kept_reports() is not called often enough.
+        """
+        cdef publisher* p = &self.state
+        if p.kept == NULL:
+            p.kept_room = 4 * KEPT_OF_RECORD * <uint64_t>p.batch
+            p.kept = <mb_report*>calloc(p.kept_room, sizeof(mb_report))
+            if p.kept == NULL:
+                raise MemoryError(f"publisher: reports={p.kept_room}")
+
+    def kept_reports(self):
+        """The reports that were kept since the last call, an array of REPORT."""
+        cdef publisher* p = &self.state
+        cdef uint64_t count = p.kept_count
+        found = np.zeros(count, REPORT)
+        cdef uint8_t[::1] target
+        if count:
+            target = found.view(np.uint8)
+            memcpy(&target[0], p.kept, count * sizeof(mb_report))
+        p.kept_count = 0
+        return found
 
     # -- a standby's, see succession.pxd
 

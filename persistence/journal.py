@@ -336,6 +336,20 @@ class Reader(_Context):
                     return read_batch(cursor.value(), files.unpack_key(cursor.key()))
         return None
 
+    def last_sequence(self) -> int:
+        """Of the last batch, as its header says; 0 for an empty journal."""
+        for number in reversed(self._numbers()):
+            with self._cursor(number, 0) as cursor:
+                if cursor.last():
+                    key = files.unpack_key(cursor.key())
+                    return key + int(read_header(cursor.value(), key)["count"]) - 1
+        return 0
+
+    def first_sequence(self) -> int:
+        """Where the journal begins; 1 if it is empty."""
+        spans = self._spans()
+        return spans[0][1] if spans else 1
+
     def batches(self, first: int = 1) -> Iterator[Batch]:
         """The batches from the one that holds `first` on, up to the end as it is when this begins.
 

@@ -142,6 +142,14 @@ def whole(parts: list[NDArray[Any]], most: int) -> list[NDArray[Any]]:
     return kept
 
 
+def whole_count(records: NDArray[Any], most: int) -> int:
+    """How many of some records of a log, `most` at most, can be taken without parting any."""
+    count = min(most, len(records))
+    while 0 < count < len(records) and continues(records[count], records[count - 1]):
+        count -= 1
+    return count
+
+
 def continues(record: Any, before: Any) -> bool:
     """Does it belong to the record before it?"""
     if record["kind"] == Kind.NEW_ORDER:

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from matchbox.shm.connect import connect
+from matchbox.shm.connect import connect, pull
 from matchbox.shm.depth import LEVEL, Book, MarketData
 from matchbox.shm.errors import (
     BadArgument,
     Detached,
     EngineDown,
+    Forgotten,
     Lapped,
     MarketRemoved,
     MatchboxError,
@@ -41,6 +42,7 @@ from matchbox.shm.records import (
     TimeInForce,
 )
 from matchbox.shm.session import Session
+from matchbox.shm.streams import TRADE, Position, Pull
 
 __all__ = [
     "COMMAND",
@@ -52,6 +54,7 @@ __all__ = [
     "NEW_ORDER",
     "REPORT",
     "TERMS_RECORD",
+    "TRADE",
     "Asset",
     "Assurance",
     "BadArgument",
@@ -62,6 +65,7 @@ __all__ = [
     "EventFlag",
     "EventKind",
     "Flag",
+    "Forgotten",
     "Kind",
     "Lapped",
     "ListType",
@@ -71,6 +75,8 @@ __all__ = [
     "MarketDataKind",
     "MatchboxError",
     "OrderType",
+    "Position",
+    "Pull",
     "Reason",
     "ReportFlag",
     "RingFull",
@@ -82,6 +88,7 @@ __all__ = [
     "TimeInForce",
     "connect",
     "get_include",
+    "pull",
 ]
 
 

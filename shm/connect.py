@@ -16,6 +16,7 @@ from matchbox.shm.market import Asset, Market
 from matchbox.shm.ring import Ring
 from matchbox.shm.segment import map_fd
 from matchbox.shm.session import Session
+from matchbox.shm.streams import Pull
 
 
 def connect(
@@ -71,6 +72,7 @@ def connect(
             Ring.attach(map_fd(reports, writable=False)),
         )
         connection = Connection(control, map_fd(market_data, writable=False), pidfds)
+        connection.folder, connection.account = data_folder(exchange), account
         del fds[3:]  # the connection's
     except BaseException:
         control.close()
@@ -93,6 +95,39 @@ def connect(
         session.close()
         raise
     return session
+
+
+def pull(
+    exchange: str | Path,
+    stream: str = "reports",
+    *,
+    account: str = "",
+    market: str = "",
+    after: Any = None,
+    consumer: str = "",
+    timeout: float = 10.0,
+) -> Pull:
+    """Read what happened, from any position on: no session is needed, and nothing is missed.
+
+    exchange    its data folder, or the name of an instance with its data in the default place
+    stream      "reports" of an account, "trades" of a market, or "log" (operators)
+    after       a Position, its text, or a sequence; None: where `consumer` has committed, or the
+                oldest that is kept
+    consumer    a name for this reader, whose positions the exchange keeps (Pull.commit())
+    timeout     seconds for the exchange to answer
+
+    Raises EngineDown if nobody serves, SessionError if it is refused, Forgotten if something after
+    that position is not kept any more.
+    """
+    return Pull(
+        data_folder(exchange),
+        stream,
+        account=account,
+        market=market,
+        after=after,
+        consumer=consumer,
+        timeout=timeout,
+    )
 
 
 def look(exchange: str | Path, timeout: float = 10.0) -> "Connection":
@@ -129,6 +164,7 @@ class Connection:
         self, control: ControlClient, market_data: mmap.mmap | None, pidfds: list[int]
     ) -> None:
         self._control = control
+        self.folder, self.account = Path(), ""  # of a session's: the exchange, and its account
         self._market_data = None if market_data is None else Ring.attach(market_data)
         # Not by close(): market data and books outlive it, and ask whether the engine lives.
         weakref.finalize(self, _close_all, pidfds).atexit = False

@@ -74,3 +74,15 @@ class JournalError(MatchboxError):
 
 class SnapshotError(MatchboxError):
     """A snapshot is damaged, of another layout, or does not fit this engine."""
+
+
+class ViewsError(MatchboxError):
+    """The views cannot be read or written."""
+
+
+class Forgotten(MatchboxError):
+    """What was asked for is older than what is kept; `oldest` is the oldest position there is."""
+
+    def __init__(self, text: str, oldest: tuple[int, int] = (0, 0)) -> None:
+        super().__init__(text)
+        self.oldest = oldest

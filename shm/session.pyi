@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from matchbox.shm.depth import Book, MarketData
 from matchbox.shm.market import Asset, Market
 from matchbox.shm.ring import Ring
+from matchbox.shm.streams import Pull
 
 _Number = str | int | Decimal
 _Asset = Asset | str | int
@@ -274,6 +275,15 @@ class Session:
     def accounts(self) -> list[dict[str, Any]]: ...
     def book(self, market: _Market) -> Book: ...
     def market_data(self) -> MarketData: ...
+    def pull(
+        self,
+        stream: str = "reports",
+        *,
+        market: str = "",
+        after: Any = None,
+        consumer: str = "",
+        timeout: float = 10.0,
+    ) -> Pull: ...
     def close(self) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, *exception: object) -> None: ...

@@ -26,6 +26,7 @@ from matchbox.shm.errors import BadArgument, Detached, EngineDown, RingFull
 from matchbox.shm.market import in_range
 from matchbox.shm.reasons import describe
 from matchbox.shm.records import COMMAND, REPORT, Kind
+from matchbox.shm.streams import Pull
 
 cdef enum:
     SPIN_LOOKS = 2000           # looks before parking, some 20 microseconds
@@ -766,6 +767,12 @@ cdef class Session:
     def market_data(self):
         """A reader of the public market-data ring, from now on."""
         return self._connection.market_data()
+
+    def pull(self, stream="reports", *, market="", after=None, consumer="", timeout=10.0):
+        """Read what happened to the account (or in a market) from any position on; a Pull. See matchbox.pull()."""
+        connection = self._connection
+        return Pull(connection.folder, stream, account=connection.account if stream == "reports" else "",
+                    market=market, after=after, consumer=consumer, timeout=timeout)
 
     def close(self):
         """Log out: the session is detached, its orders stay. Does nothing if it is closed already."""

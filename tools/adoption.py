@@ -12,7 +12,7 @@ from typing import Any
 
 from matchbox.core.plan import Plan, PlanMarket
 from matchbox.shm.errors import MatchboxError
-from matchbox.tools import folder
+from matchbox.tools import folder, leftovers
 from matchbox.tools.channel import close_all
 from matchbox.tools.folder import read_status
 from matchbox.tools.process import Host, adopt
@@ -35,6 +35,7 @@ def find(data: Path, say: Callable[[str], None]) -> Running | None:
     nothing of it runs any more.
     """
     status = read_status(data)
+    leftovers.kill_archiver(data)  # another one is started, and goes on where it was
     pids = [p for p in folder.living(status) if p != int(status.get("pid", 0))]
     if status.get("state") != "running" or not pids:
         return None

@@ -18,6 +18,9 @@ def register(app: typer.Typer) -> None:
             show_default=False,
             help="The configuration, if it is not where it was.",
         ),
+        views: bool = typer.Option(
+            False, "--views", help="Make the views once more, too, and compare every row."
+        ),
         as_json: bool = typer.Option(False, "--json", help="One JSON object."),
     ) -> None:
         """Read all of a journal again, check it, and replay it; print the state hashes.
@@ -34,7 +37,10 @@ def register(app: typer.Typer) -> None:
 
         with Console(stderr=True).status("Reading the journal") as status:
             outcome = verify.verify(
-                data, config=config, progress=lambda last: status.update(f"Record {last:,}")
+                data,
+                config=config,
+                views=views,
+                progress=lambda last: status.update(f"Record {last:,}"),
             )
         if as_json:
             print(json.dumps(verify.as_dict(outcome)))

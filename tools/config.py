@@ -139,6 +139,14 @@ class StandbySettings:
 
 
 @dataclass(frozen=True)
+class ArchiveSettings:
+    """Of the views; keep_days: so many days before today are kept, 0: all."""
+
+    enabled: bool
+    keep_days: int
+
+
+@dataclass(frozen=True)
 class SnapshotSettings:
     """How many of the newest snapshots are kept; how often the standby takes one, 0: never."""
 
@@ -176,6 +184,7 @@ class Config:
     limits: Limits
     rings: Rings
     journal: JournalSettings
+    archive: ArchiveSettings
     snapshots: SnapshotSettings
     standby: StandbySettings
     processes: tuple[Process, ...]
@@ -455,6 +464,7 @@ class _Loader:
             limits=limits,
             rings=Rings(**self.plain("rings")),
             journal=self.journal(),
+            archive=ArchiveSettings(**self.plain("archive")),
             snapshots=SnapshotSettings(**self.plain("snapshots")),
             standby=StandbySettings(**self.plain("standby")),
             processes=processes,

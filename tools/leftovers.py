@@ -21,6 +21,7 @@ from matchbox.tools import folder
 from matchbox.tools.folder import identity, read_status
 
 _EXIT_PATIENCE_S = 10.0
+_OURS = (b"matchbox.tools.host", b"matchbox.tools.archiver")
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,14 @@ def kill_hosts(data: Path) -> None:
     for pid in folder.living(status):
         if pid in status["processes"]:
             kill_host(pid)
+    kill_archiver(data)
+
+
+def kill_archiver(data: Path) -> None:
+    """End the archiver of the last run in a data folder."""
+    pid = int(read_status(data).get("archiver", 0))
+    if pid:
+        kill_host(pid)
 
 
 def kill_host(pid: int) -> None:
@@ -107,7 +116,8 @@ def kill_host(pid: int) -> None:
         return
     try:
         # The number may be another program's by now.
-        if b"matchbox.tools.host" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        if not any(name in command for name in _OURS):
             return
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         selector = selectors.DefaultSelector()

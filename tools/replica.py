@@ -19,7 +19,7 @@ from matchbox.core.plan import PUBLISHER_READS, Plan, PlanMarket, place, prepare
 from matchbox.core.sequencer import Sequencer
 from matchbox.shm.depth import depth_bytes, format_depth
 from matchbox.shm.errors import JournalError
-from matchbox.shm.records import EVENT, LOG_RECORD, MARKET_RECORD
+from matchbox.shm.records import EVENT, LOG_RECORD, MARKET_RECORD, REPORT
 from matchbox.shm.ring import Reader, Ring
 from matchbox.tools.catalog import Catalog, placements
 
@@ -38,11 +38,13 @@ class Replica:
         *,
         image: snapshot.Image | None = None,
         publisher: bool = False,
+        reports: bool = False,
     ) -> None:
         """`plan`: of the exchange. `catalog`: what the journal defines.
 
         `matchers`: the matcher of a market, where it is said. `image`: begin with this snapshot,
-        whose markets the plan has. `publisher`: be able to save().
+        whose markets the plan has. `publisher`: be able to save(). `reports`: it keeps all reports,
+        see take_reports().
         """
         self._catalog, self._wanted = catalog, matchers
         self._placed = {market.number: market for market in plan.markets}
@@ -75,6 +77,9 @@ class Replica:
         self._publisher: list[Any] = (
             [self.plan.build("publisher", self._segments.__getitem__)] if publisher else []
         )
+        self._kept: list[NDArray[Any]] | None = [] if reports else None
+        if reports:
+            self._publisher[0].keep_reports()
         self._readers = [] if publisher else self._idle_publisher()
         if self.plan.has_journaler:
             self._readers.append((self._reader("log", self.plan.journaler_reader), LOG_RECORD))
@@ -172,7 +177,28 @@ class Replica:
         done = sum(int(agent.poll()) for agent in (*self._matchers, *self._publisher))
         for reader, dtype in self._readers:
             done += len(reader.read(1 << 20, np.dtype(dtype)))
+        if self._kept is not None:
+            reports = self._publisher[0].kept_reports()
+            if len(reports):
+                self._kept.append(reports)
         return done
+
+    @property
+    def published(self) -> int:
+        """Sequence of the last record all of whose reports take_reports() has given, or will. For a
+        replica with a publisher.
+        """
+        return int(self._publisher[0].position)
+
+    def take_reports(self) -> NDArray[Any]:
+        """The REPORTs since the last call, as each account's own, in the order of the stream."""
+        assert self._kept is not None, "not a replica that keeps reports"
+        found, self._kept = self._kept, []
+        return np.concatenate(found) if found else np.empty(0, REPORT)
+
+    @property
+    def sequencer(self) -> Sequencer:
+        return self._sequencer
 
     def save(self) -> snapshot.Image | None:
         """A snapshot of the last record; None if its events do not all fit their rings before more

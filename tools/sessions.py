@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import json
 import os
-import pwd
 import resource
 import selectors
 import socket
@@ -49,6 +48,7 @@ from matchbox.shm.records import (
 )
 from matchbox.shm.ring import Ring, ring_bytes
 from matchbox.shm.session import Session
+from matchbox.tools.access import Access, user_name
 from matchbox.tools.channel import Channel, close_all
 from matchbox.tools.config import Config
 from matchbox.tools.folder import process_start
@@ -147,6 +147,7 @@ class Doorkeeper:
     selector: selectors.BaseSelector
     sessions: dict[int, Attached] = field(default_factory=dict)  # by slot
     plan: Plan = field(init=False)
+    access: Access = field(init=False)
     standby: StandbyLine | None = None
     _listener: socket.socket | None = None
     _lines: dict[socket.socket, Line] = field(default_factory=dict)
@@ -156,6 +157,7 @@ class Doorkeeper:
 
     def __post_init__(self) -> None:
         self.plan = self.listing.plan
+        self.access = Access(self.config, self.listing.catalog)
 
     def go_on(self, plan: Plan, engine: Channel) -> None:
         """Another engine has taken over; sessions stay as they are."""
@@ -430,19 +432,19 @@ class Doorkeeper:
         """The number of the account, if this user may have it; 0 for none."""
         if not name:
             return 0
-        number = self.listing.catalog.named(Kind.ADD_ACCOUNT, name)
-        if number and (self._owner(uid) or number in self._own_accounts(uid)):
+        number = self.access.account(name, uid)
+        if number:
             return number
         raise Refused(
             Reason.ACCOUNT_NOT_PERMITTED,
-            f"no account of this name is open to you: account={name}, user={_user(uid)}",
+            f"no account of this name is open to you: account={name}, user={user_name(uid)}",
         )
 
     def _capabilities(self, wanted: int, account: int, uid: int, operates: bool) -> int:
         open_to = Capability.TRADE if account else Capability(0)
-        if self._owner(uid):
+        if self.access.owner(uid):
             open_to |= Capability.TRADE | Capability.NAME_ACCOUNTS
-        if self._owner(uid) or uid in self.config.operator_ids:
+        if self.access.operates(uid):
             open_to |= Capability.OPERATE
         allowed = int(open_to)  # the complement of a flag has only the bits that it knows
         if operates:
@@ -455,10 +457,6 @@ class Doorkeeper:
         if operates:
             return allowed
         return wanted or (int(Capability.TRADE) if account else 0)
-
-    @staticmethod
-    def _owner(uid: int) -> bool:
-        return uid in (os.getuid(), 0)
 
     def _free_name(self, stem: str) -> str:
         taken = {session.name for session in self.sessions.values()}
@@ -487,39 +485,21 @@ class Doorkeeper:
             return [{"number": a.id, "name": a.name, "scale": a.scale} for a in assets]
         if kind == RequestKind.LISTING:
             return self._ask_sequencer("listing")
-        accounts = self._accounts_of(uid)
+        accounts = self.access.accounts(uid)
         if kind == RequestKind.ACCOUNTS:
             return list(accounts.values())
         number = int(request["number"])
         everyone = number == 0 and kind == RequestKind.ORDERS
-        if not (self._operates(uid) if everyone or number == FEE_ACCOUNT else number in accounts):
+        if not (
+            self.access.operates(uid) if everyone or number == FEE_ACCOUNT else number in accounts
+        ):
             raise Refused(
                 Reason.ACCOUNT_NOT_PERMITTED,
-                f"no account of this number is open to you: number={number}, user={_user(uid)}",
+                f"no account of this number is open to you: number={number}, user={user_name(uid)}",
             )
         if kind == RequestKind.BALANCES:
             return self._ask_sequencer("balances", account=number)
         return self._ask_sequencer("orders", account=number, market=int(request["market"]))
-
-    def _operates(self, uid: int) -> bool:
-        return self._owner(uid) or uid in self.config.operator_ids
-
-    def _accounts_of(self, uid: int) -> dict[int, dict[str, Any]]:
-        """The accounts that a user may name: all, or those that are open to it and their subs."""
-        own = self._own_accounts(uid)
-        return {
-            account.number: {
-                "number": account.number,
-                "name": account.name,
-                "parent": account.parent,
-            }
-            for account in self.listing.catalog.accounts.values()
-            if self._operates(uid) or {account.number, account.parent} & own
-        }
-
-    def _own_accounts(self, uid: int) -> set[int]:
-        """The accounts that the configuration opens to a user."""
-        return {a.number for a in self.config.accounts if uid in a.user_ids}
 
     def _markets(self) -> "list[Listed]":
         """Those that there are, without those that somebody's record has removed."""
@@ -528,16 +508,16 @@ class Doorkeeper:
 
     def _ask_standby(self, kind: int, uid: int) -> tuple[bytes, list[int], bytes]:
         """Have the standby take over from an engine that is well, or take a snapshot."""
-        if not self._operates(uid):
+        if not self.access.operates(uid):
             raise Refused(
-                Reason.NOT_PERMITTED, f"not an operator of this exchange: user={_user(uid)}"
+                Reason.NOT_PERMITTED, f"not an operator of this exchange: user={user_name(uid)}"
             )
         if self.standby is None:
             raise Refused(Reason.NO_STANDBY, "allowed: once a standby follows")
         try:
             if kind == RequestKind.SNAPSHOT:
                 return reply(sequence=self.standby.take_snapshot()), [], b""
-            done = self.standby.promote(f"asked to by user {_user(uid)}", _PROMOTE_PATIENCE_S)
+            done = self.standby.promote(f"asked to by user {user_name(uid)}", _PROMOTE_PATIENCE_S)
         except MatchboxError as error:
             raise Refused(Reason.NO_STANDBY, str(error)) from None
         took = ", ".join(f"{what} {ms:.1f} ms" for what, ms in done["ms"].items())
@@ -559,15 +539,15 @@ class Doorkeeper:
 
     def _define(self, request: Any, data: bytes, uid: int) -> tuple[bytes, list[int], bytes]:
         """An operator's ADD_ or REMOVE_ record."""
-        if not self._operates(uid):
+        if not self.access.operates(uid):
             raise Refused(
-                Reason.NOT_PERMITTED, f"not an operator of this exchange: user={_user(uid)}"
+                Reason.NOT_PERMITTED, f"not an operator of this exchange: user={user_name(uid)}"
             )
         record = np.frombuffer(data, LOG_RECORD, 1)[0]
         wanted = int(request["number"])
         number, answer = self.listing.define(record, wanted - 1 if wanted else None)
         self.listing.say(
-            f"{Kind(int(record['kind'])).name} {number} by user {_user(uid)}: log record "
+            f"{Kind(int(record['kind'])).name} {number} by user {user_name(uid)}: log record "
             f"{int(answer['sequence']):,}."
         )
         return reply(account=number, sequence=int(answer["sequence"])), [], b""
@@ -692,10 +672,3 @@ def _refuse(line: socket.socket, reason: Reason, text: str) -> None:
 
 def _text(request: Any, field: str) -> str:
     return bytes(request[field]).decode(errors="replace")
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

@@ -273,6 +273,10 @@ SECTIONS: dict[str, dict[str, Key]] = {
             "4GiB",
         ),
     },
+    "archive": {
+        "enabled": Key(Truth("boolean", "true, false"), True),
+        "keep_days": Key(_whole(0, 36_500), 0),
+    },
     "snapshots": {
         "keep": Key(_whole(1, 1000), 3),
         "interval_s": Key(_whole(0, 1_000_000), 300),

@@ -61,7 +61,12 @@ class Taken:
 
 
 def begin(
-    config: Config, catalog: Catalog, start: Snapshot | None, *, publisher: bool = False
+    config: Config,
+    catalog: Catalog,
+    start: Snapshot | None,
+    *,
+    publisher: bool = False,
+    reports: bool = False,
 ) -> Replica:
     """A replica that has loaded `start`, or is new, for the records that follow in its journal, all
     of whose definitions are in `catalog` (see known()). Raises MatchboxError.
@@ -69,7 +74,7 @@ def begin(
     image = start.image if start else None
     plan = make_plan(config, start.epoch if start else 1, catalog, image)
     matchers = {market.id: market.matcher for market in config.markets}
-    return Replica(plan, catalog, matchers, image=image, publisher=publisher)
+    return Replica(plan, catalog, matchers, image=image, publisher=publisher, reports=reports)
 
 
 def following(journal: Path, start: Snapshot | None) -> Iterator[tuple[Batch, NDArray[Any]]]:

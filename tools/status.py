@@ -21,13 +21,15 @@ from rich.live import Live
 from rich.table import Table
 
 from matchbox.core.plan import outlives_engine
+from matchbox.persistence.views import Views
 from matchbox.shm import segment
 from matchbox.shm.board import Board
 from matchbox.shm.depth import Book, read_definition
-from matchbox.shm.errors import BadArgument, MarketRemoved, SegmentError
+from matchbox.shm.errors import BadArgument, MarketRemoved, SegmentError, ViewsError
 from matchbox.shm.market import Market
 from matchbox.shm.records import Assurance
 from matchbox.shm.ring import Ring
+from matchbox.tools.archiving import VIEWS
 from matchbox.tools.folder import living, read_status
 from matchbox.tools.run import find_data
 
@@ -165,6 +167,7 @@ def look(data: Path) -> Look:
                 now.rings.append(_ring(parts[part], _readers(part, matchers)))
     _positions(now)
     now.instance["standby"] = _standby(now, int(status.get("standby") or 0))
+    now.instance["archive"] = _archive(now, data)
     now.sessions = _sessions(alive)
     return now
 
@@ -183,6 +186,16 @@ def _standby(now: Look, epoch: int) -> dict[str, Any] | None:
         position = Ring.attach(segment.attach(name, writable=False)).produced
         lag = max(0, log["produced"] - position)
         return {"epoch": epoch, "state": board.state, "position": position, "lag": lag}
+    return None
+
+
+def _archive(now: Look, data: Path) -> dict[str, Any] | None:
+    """How far the views are, and how many records behind the log; None without views."""
+    log = next((ring for ring in now.rings if ring["name"] == "log"), None)
+    with contextlib.suppress(ViewsError), Views(data / VIEWS) as views:
+        position = views.position
+        lag = max(0, log["produced"] - position) if log else 0
+        return {"position": position, "oldest": views.oldest, "lag": lag} if position else None
     return None
 
 
@@ -364,6 +377,8 @@ def render(now: Look) -> RenderableType:
         head += f"\nstandby {standby['state']}, {standby['lag']:,} records behind"
     elif about["state"] == "running":
         head += "\nno standby"
+    if about.get("archive") and about["state"] == "running":
+        head += f"\nviews {about['archive']['lag']:,} records behind"
     if "cause" in about:
         head += f"\nended because of {about['cause']}"
     if about["state"] in ("dead", "failed"):

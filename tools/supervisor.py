@@ -48,6 +48,7 @@ from matchbox.shm.ring import Ring
 from matchbox.shm.session import Session
 from matchbox.tools import adoption, folder
 from matchbox.tools.adoption import Running
+from matchbox.tools.archiver_keeper import ArchiverKeeper
 from matchbox.tools.catalog import Catalog, identity, title
 from matchbox.tools.channel import close_all
 from matchbox.tools.config import Config
@@ -92,6 +93,9 @@ class Supervisor:
             memories=self._memories,
             connect=self._connect_standby,
             changed=lambda: self._write_status("running"),
+        )
+        self._archiver = ArchiverKeeper(
+            config, self.data, self._selector, say, changed=lambda: self._write_status("running")
         )
         # Open for writing in every process that can be the engine: bots see the exchange's end by
         # the end of all of them.
@@ -185,6 +189,7 @@ class Supervisor:
             f"{len(self._doors.sessions)} sessions."
         )
         self._start_standby()
+        self._archiver.start(self._life)
 
     def _memories(self) -> Memories:
         """Slot, descriptors and description of every session's memory, as the engine has it."""
@@ -330,6 +335,7 @@ class Supervisor:
         self.board.state = "running"
         self._write_status("running")
         self._start_standby()
+        self._archiver.start(self._life)
 
     def _open_operator(self, number: int) -> Operator:
         """Our own session."""
@@ -386,7 +392,7 @@ class Supervisor:
         self._selector.register(self._signals, selectors.EVENT_READ, self._signals.drain)
         while not self._signals.asked and self._survive():
             # Slots of sessions that the engine detached are freed now and then.
-            for key, _ in self._selector.select(timeout=5.0):
+            for key, _ in self._selector.select(timeout=self._archiver.due_s or 5.0):
                 # What one of them does can end another: a session is over when its line is
                 # hung up or its process ends, and both can be in the same answer.
                 if self._selector.get_map().get(key.fd) is key:
@@ -394,6 +400,7 @@ class Supervisor:
             if self._doors is not None and not any(host.dead for host in self.hosts):
                 self._do(self._doors.sweep)
                 self._keeper.hear()
+            self._archiver.tend()
 
     def _watch(self, host: Host) -> None:
         """Wake up when it ends."""
@@ -577,6 +584,7 @@ class Supervisor:
         self.hosts = []
         self._end_life()
         self._remove_segments()
+        self._archiver.wait()
         final = f"{combined_hash(state):016x}"
         self._write_status("stopped", sequence=last, hash=final)
         self.say(f"Stopped at sequence {last:,}; state hash {final}.")
@@ -612,6 +620,7 @@ class Supervisor:
             )
             self._segments.clear()
         self._remove_segments()
+        self._archiver.wait()
         self._write_status("failed", cause=cause)
         if self._doors is not None:
             self._doors.close()
@@ -625,6 +634,7 @@ class Supervisor:
             host.end(kill=True)
         self.hosts = []
         self._end_life()
+        self._archiver.kill()
         if self.plan is not None and "log" in self._segments:
             with contextlib.suppress(MatchboxError):
                 self._salvage.drain(self.plan.name("log"))
@@ -665,6 +675,7 @@ class Supervisor:
             "processes": self._pids()[1:],
             "engines": [h.process.pid for h in self.hosts if h.runs_engine()],
             **({"alarm": self._keeper.alarm} if self._keeper.alarm else {}),
+            "archiver": self._archiver.pid,
             "standby": self._keeper.epochs if self._keeper.ready else 0,
             "started": [folder.process_start(pid) for pid in self._pids()],
             **more,

@@ -46,13 +46,20 @@ class Outcome:
     state: int = 0
     compared: list[str] = field(default_factory=list)
     snapshots: list[int] = field(default_factory=list)  # those that have the state of the replay
+    views: int = 0  # up to which record they were compared
     differences: list[str] = field(default_factory=list)
 
 
 def verify(
-    place: str, *, config: Path | None = None, progress: Progress = lambda n: None
+    place: str,
+    *,
+    config: Path | None = None,
+    views: bool = False,
+    progress: Progress = lambda n: None,
 ) -> Outcome:
     """Read a journal again, from its first byte on, and replay it in this process.
+
+    `views`: compare them with what the journal gives, too.
 
     Raises BadArgument if there is none, or no configuration for it; what is wrong with it is in the
     outcome.
@@ -71,6 +78,11 @@ def verify(
         outcome.differences.append(f"{error} (whole up to record {max(error.sequence - 1, 0):,})")
         return outcome
     _compare(outcome, "at its stop", _stopped(data), f"{outcome.state:016x}")
+    if views:
+        from matchbox.tools import verify_views
+
+        outcome.views, wrong = verify_views.differences(settings, data, progress)
+        outcome.differences += [f"the views: {text}" for text in wrong]
     return outcome
 
 
@@ -267,6 +279,8 @@ def lines(outcome: Outcome) -> list[str]:
     if outcome.snapshots:
         numbers = ", ".join(f"{sequence:,}" for sequence in outcome.snapshots)
         found.append(f"Snapshots with the state that the journal leads to: {numbers}.")
+    if outcome.views:
+        found.append(f"The views up to record {outcome.views:,} are what the journal gives.")
     same = f", the same as {' and '.join(outcome.compared)}" if outcome.compared else ""
     return [*found, f"State hash {outcome.state:016x} at sequence {outcome.records:,}{same}."]
 
@@ -282,5 +296,6 @@ def as_dict(outcome: Outcome) -> dict[str, Any]:
         "state": f"{outcome.state:016x}",
         "compared": outcome.compared,
         "snapshots": outcome.snapshots,
+        "views": outcome.views,
         "differences": outcome.differences,
     }

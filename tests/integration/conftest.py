@@ -122,6 +122,7 @@ class ExchangeProcess:
         *,
         funded: bool = True,
         standby: bool = False,
+        archive: bool = False,
     ) -> None:
         self.instance, self.data = instance, folder / "data"
         self.config = folder / "exchange.toml"
@@ -130,6 +131,7 @@ class ExchangeProcess:
         text = CONFIG.format(instance=instance, data=self.data, top=top, rest=rest)
         text += DEPOSITS if funded else ""
         text += "" if standby else "\n[standby]\nenabled = false\n"
+        text += "" if archive else "\n[archive]\nenabled = false\n"
         self.config.write_text(text)
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -222,8 +224,9 @@ class ExchangeProcess:
             for child in children:
                 child.kill()
             psutil.wait_procs(children, DEADLINE_S)
-        for pid in self.status.get("processes", []):
-            kill_host(int(pid))
+        for pid in (*self.status.get("processes", []), self.status.get("archiver", 0)):
+            if pid:
+                kill_host(int(pid))
         for name in self.segments():
             segment.unlink(name)
 
@@ -232,19 +235,31 @@ class ExchangeProcess:
 def make_exchange(
     tmp_path: Path, unique_name: Callable[[], str]
 ) -> Iterator[Callable[..., ExchangeProcess]]:
-    """make_exchange(topology="compact", funded=True, standby=False): one that is not running yet.
+    """make_exchange(topology="compact", funded=True, standby=False, archive=False): one that is not
+    running yet.
 
     funded: alice and bob have 4,000,000,000 of each asset.
     """
     made: list[ExchangeProcess] = []
 
     def make(
-        topology: str = "compact", *, funded: bool = True, standby: bool = False
+        topology: str = "compact",
+        *,
+        funded: bool = True,
+        standby: bool = False,
+        archive: bool = False,
     ) -> ExchangeProcess:
         folder = tmp_path / str(len(made))
         folder.mkdir()
         made.append(
-            ExchangeProcess(folder, unique_name(), topology, funded=funded, standby=standby)
+            ExchangeProcess(
+                folder,
+                unique_name(),
+                topology,
+                funded=funded,
+                standby=standby,
+                archive=archive,
+            )
         )
         return made[-1]
 

@@ -1,0 +1,451 @@
+"""Reading the views: any process, while they are written, without a lock.
+
+Every answer is made of one consistent look at each day that it needs. Positions are (sequence,
+part), see partition.py; a position means everything up to and including it.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from matchbox.persistence import archive, partition
+from matchbox.persistence.partition import (
+    BALANCE,
+    BALANCE_KEY,
+    FILL_KEY,
+    MOVEMENT_KEY,
+    ORDER,
+    ORDER_KEY,
+    ORDER_OF_KEY,
+    POSITION,
+    REPORT_KEY,
+    TRADE_KEY,
+    Partition,
+    State,
+    Tables,
+)
+from matchbox.shm.errors import Forgotten, ViewsError
+from matchbox.shm.records import LOG_RECORD, MONEY_RECORD, REPORT
+from matchbox.shm.streams import LAST_PART, TRADE, part_of
+
+Position = tuple[int, int]
+LIMIT = 1000
+
+
+@dataclass(frozen=True)
+class Day:
+    """What is known of a day's file."""
+
+    day: str
+    state: State
+    bytes: int
+
+
+class Views:
+    """The views in a folder. One thread at a time."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._open: dict[str, Partition] = {}
+        self._firsts: dict[str, int] = {}
+
+    def close(self) -> None:
+        while self._open:
+            partition.close(self._open.popitem()[1])
+
+    def __enter__(self) -> "Views":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- what there is
+
+    def days(self) -> list[Day]:
+        """All days, oldest first. Raises ViewsError."""
+        found = []
+        for day in self._days():
+            with self._look(day) as tables:
+                found.append(Day(day, tables.state(), partition.file_bytes(self.directory, day)))
+        return found
+
+    @property
+    def position(self) -> int:
+        """Sequence of the last log record all of whose consequences are there; 0: no views."""
+        days = self._days()
+        if not days:
+            return 0
+        with self._look(days[-1]) as tables:
+            return tables.state().position
+
+    @property
+    def oldest(self) -> int:
+        """Sequence of the first log record whose consequences are kept."""
+        return archive.dropped(self.directory) + 1
+
+    def check(self, after: Position) -> None:
+        """Raises Forgotten if something after this position is not kept any more."""
+        oldest = self.oldest
+        if after[0] + 1 < oldest:
+            raise Forgotten(
+                f"that is older than what is kept: after={after[0]}-{after[1]}, "
+                f"oldest={oldest - 1}-{LAST_PART}; allowed: from the oldest on",
+                (oldest - 1, LAST_PART),
+            )
+
+    # -- streams
+
+    def reports(
+        self, account: int, after: Position = (0, 0), limit: int = LIMIT
+    ) -> tuple[NDArray[Any], Position]:
+        """The reports (REPORT) of an account after a position, up to `limit` of them, in order; and
+        the position up to which these are all. Raises Forgotten.
+        """
+        self.check(after)
+        first = _key(REPORT_KEY, (account, *_next(after)))
+        found: list[bytes] = []
+        reached = after
+        for day in self._days_from(after[0]):
+            with self._look(day) as tables:
+                end = tables.state().position
+                rows = _range(tables, "reports", first, _account(account), limit - len(found))
+                found += [value for _, value in rows]
+            if len(found) >= limit:
+                break
+            reached = max(reached, (end, LAST_PART))
+        reports = np.frombuffer(b"".join(found), REPORT).copy()
+        if len(found) >= limit:
+            reached = int(reports["sequence"][-1]), int(part_of(reports[-1]))
+        return reports, reached
+
+    def trades(
+        self, market: int, after: Position = (0, 0), limit: int = LIMIT
+    ) -> tuple[NDArray[Any], Position]:
+        """The trades (TRADE) of a market after a position, as reports() gives reports."""
+        self.check(after)
+        found: list[bytes] = []
+        reached = after
+        for day in self._days_from(after[0]):
+            with self._look(day) as tables:
+                end = tables.state().position
+                place = self._first_trade(tables, market, lambda t: _place(t) > after)
+                if place is not None:
+                    start = _key(TRADE_KEY, (market, place))
+                    rows = _range(tables, "trades", start, _account(market), limit - len(found))
+                    found += [value for _, value in rows]
+            if len(found) >= limit:
+                break
+            reached = max(reached, (end, LAST_PART))
+        trades = np.frombuffer(b"".join(found), TRADE).copy()
+        if len(found) >= limit:
+            reached = _place(trades[-1])
+        return trades, reached
+
+    @staticmethod
+    def _first_trade(tables: Tables, market: int, late: Callable[[Any], bool]) -> int | None:
+        """Number of the first trade of a market, that day, that is `late`; later ones are, too."""
+        with tables.cursor("trades") as cursor:
+            bounds = _bounds(cursor, market)
+            if bounds is None:
+                return None
+            low, high = bounds[0], bounds[1] + 1
+        while low < high:
+            middle = (low + high) // 2
+            value = tables.get("trades", _key(TRADE_KEY, (market, middle)))
+            if value is None:
+                raise ViewsError(f"trade {middle} of market {market} is missing")
+            if late(np.frombuffer(value, TRADE)[0]):
+                high = middle
+            else:
+                low = middle + 1
+        return low if low <= bounds[1] else None
+
+    # -- trades by number and time
+
+    def trades_from(self, market: int, trade_id: int, limit: int = LIMIT) -> NDArray[Any]:
+        """The trades (TRADE) of a market from a number on."""
+        start = _key(TRADE_KEY, (market, trade_id))
+        found = self._collect("trades", start, _account(market), limit)
+        return np.frombuffer(b"".join(value for _, value in found), TRADE).copy()
+
+    def last_trades(self, market: int, limit: int = LIMIT) -> NDArray[Any]:
+        """The newest trades of a market, oldest first."""
+        found = self._collect_back("trades", _account(market), limit)
+        return np.frombuffer(b"".join(value for _, value in found), TRADE).copy()
+
+    def first_trade_at(self, market: int, timestamp_ns: int) -> int | None:
+        """Number of the first trade of a market at that time or later; None if there is none."""
+        for day in self._days():
+            with self._look(day) as tables:
+                found = self._first_trade(
+                    tables, market, lambda t: bool(t["timestamp_ns"] >= timestamp_ns)
+                )
+            if found is not None:
+                return found
+        return None
+
+    def fills(
+        self, account: int, market: int, trade_id: int = 0, limit: int = LIMIT
+    ) -> NDArray[Any]:
+        """The fills of an account in a market, from a trade's number on: TRADE reports."""
+        return self._fills_of(
+            account,
+            self._collect(
+                "fills",
+                _key(FILL_KEY, (account, market, trade_id, 0)),
+                _key(ORDER_OF_KEY, (account, market, 0))[:8],
+                limit,
+            ),
+        )
+
+    def last_fills(self, account: int, market: int, limit: int = LIMIT) -> NDArray[Any]:
+        """The newest fills of an account in a market, oldest first."""
+        prefix = _key(ORDER_OF_KEY, (account, market, 0))[:8]
+        return self._fills_of(account, self._collect_back("fills", prefix, limit))
+
+    def _fills_of(self, account: int, found: list[tuple[bytes, bytes]]) -> NDArray[Any]:
+        places = np.frombuffer(b"".join(value for _, value in found), POSITION)
+        out = []
+        for place in places:
+            key = _key(REPORT_KEY, (account, *place.tolist()))
+            out.append(self._find("reports", key, int(place["sequence"])))
+        return np.frombuffer(b"".join(value for value in out if value), REPORT).copy()
+
+    # -- orders
+
+    def order(self, order_id: int) -> Any:
+        """The newest row (ORDER) of an order, None if there is none."""
+        value = self._newest("orders", _key(ORDER_KEY, (order_id,)))
+        return None if value is None else np.frombuffer(value, ORDER)[0]
+
+    def order_of_client(self, account: int, client_order_id: str | bytes) -> Any:
+        """The newest order (ORDER) of an account with this client order id, or None."""
+        name = client_order_id.encode() if isinstance(client_order_id, str) else client_order_id
+        value = self._newest("clients", _account(account) + name)
+        return None if value is None else self.order(int.from_bytes(value, "big"))
+
+    def orders(
+        self, account: int, market: int, order_id: int = 0, limit: int = LIMIT
+    ) -> NDArray[Any]:
+        """The orders (ORDER) of an account in a market, from an id on, by id."""
+        prefix = _key(ORDER_OF_KEY, (account, market, 0))[:8]
+        start = _key(ORDER_OF_KEY, (account, market, order_id))
+        found: set[bytes] = set()
+        for day in self._days():
+            with self._look(day) as tables:
+                found |= {key for key, _ in _range(tables, "orders_of", start, prefix, limit)}
+        return self._orders_by(sorted(found)[:limit])
+
+    def last_orders(self, account: int, market: int, limit: int = LIMIT) -> NDArray[Any]:
+        """The newest orders of an account in a market, by id."""
+        prefix = _key(ORDER_OF_KEY, (account, market, 0))[:8]
+        found: set[bytes] = set()
+        for day in reversed(self._days()):
+            with self._look(day) as tables:
+                found |= {key for key, _ in _back(tables, "orders_of", prefix, limit)}
+                first = _key(ORDER_OF_KEY, (account, market, tables.state().first))
+            # A day has those that it began with, too: others, newer than these, may have ended.
+            if len(found) >= limit and sorted(found)[-limit] >= first:
+                break
+        return self._orders_by(sorted(found)[-limit:])
+
+    def open_orders(self, account: int, market: int = 0) -> NDArray[Any]:
+        """The open orders (ORDER) of an account, in one market or in all, by market and id."""
+        prefix = _account(account) + (_account(market) if market else b"")
+        days = self._days()
+        if not days:
+            return np.empty(0, ORDER)
+        with self._look(days[-1]) as tables:
+            keys = [key for key, _ in _range(tables, "open", prefix, prefix, 1 << 31)]
+            ids = np.frombuffer(b"".join(keys), ORDER_OF_KEY)["order_id"]
+            wanted = partition.keys_of(ORDER_KEY, order_id=ids)
+            rows = tables.rows("orders", wanted, ORDER)
+        return np.array([rows[key] for key in wanted.view("V8").tolist()], ORDER)
+
+    def _orders_by(self, keys: list[bytes]) -> NDArray[Any]:
+        """Rows of keys of `orders_of`; each is as the newest day that has it says."""
+        wanted = [key[8:] for key in keys]
+        found: dict[bytes, Any] = {}
+        for day in reversed(self._days()):
+            missing = [key for key in wanted if key not in found]
+            if not missing:
+                break
+            with self._look(day) as tables:
+                found |= tables.rows("orders", np.frombuffer(b"".join(missing), ORDER_KEY), ORDER)
+        return np.array([found[key] for key in wanted], ORDER)
+
+    # -- money
+
+    def balances(self, account: int) -> dict[int, tuple[int, int]]:
+        """Free and held of each asset, in units, as far settled as State.settled says."""
+        days = self._days()
+        if not days:
+            return {}
+        with self._look(days[-1]) as tables:
+            rows = _range(tables, "balances", _account(account), _account(account), 1 << 31)
+        keys = np.frombuffer(b"".join(key for key, _ in rows), BALANCE_KEY)
+        values = np.frombuffer(b"".join(value for _, value in rows), BALANCE)
+        return {
+            int(key["asset"]): (int(value["free"]), int(value["held"]))
+            for key, value in zip(keys, values, strict=True)
+        }
+
+    def all_balances(self, day: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Keys (BALANCE_KEY) and values (BALANCE) of everybody's, at the end of a day, or now."""
+        with self._look(day) as tables, tables.cursor("balances") as cursor:
+            rows = list(cursor)
+        return (
+            np.frombuffer(b"".join(key for key, _ in rows), BALANCE_KEY),
+            np.frombuffer(b"".join(value for _, value in rows), BALANCE),
+        )
+
+    def movements(self, account: int, after: int = 0, limit: int = LIMIT) -> NDArray[Any]:
+        """What was paid in and out of an account, and moved (MONEY_RECORD), after a sequence."""
+        start = _key(MOVEMENT_KEY, (account, after + 1))
+        found = self._collect("movements", start, _account(account), limit)
+        return np.frombuffer(b"".join(value for _, value in found), MONEY_RECORD).copy()
+
+    def definitions(self) -> NDArray[Any]:
+        """Those of assets and markets (LOG_RECORD), and their removals, all that there were."""
+        days = self._days()
+        if not days:
+            return np.empty(0, LOG_RECORD)
+        with self._look(days[-1]) as tables, tables.cursor("definitions") as cursor:
+            return np.frombuffer(b"".join(value for _, value in cursor), LOG_RECORD).copy()
+
+    def rows(self, day: str, table: str) -> Iterator[tuple[bytes, bytes]]:
+        """All of a table of a day."""
+        with self._look(day) as tables, tables.cursor(table) as cursor:
+            yield from cursor
+
+    # -- days
+
+    def _days(self) -> list[str]:
+        there = partition.days(self.directory)
+        for day in [day for day in self._open if day not in there]:
+            partition.close(self._open.pop(day))
+            self._firsts.pop(day, None)
+        return there
+
+    def _days_from(self, sequence: int) -> list[str]:
+        """The days that have something after a record, oldest first."""
+        days = self._days()
+        for number in range(len(days) - 1, -1, -1):
+            day = days[number]
+            if day not in self._firsts:
+                with self._look(day) as tables:
+                    self._firsts[day] = tables.state().first
+            if self._firsts[day] <= sequence:
+                return days[number:]
+        return days
+
+    @contextmanager
+    def _look(self, day: str) -> Iterator[Tables]:
+        """A look at a day's tables. Raises ViewsError."""
+        opened = self._open.get(day)
+        if opened is not None and not partition.is_there(opened):
+            partition.close(self._open.pop(day))
+            self._firsts.pop(day, None)
+            opened = None
+        if opened is None:
+            opened = self._open[day] = partition.open_day(self.directory, day)
+        with opened.begin() as tables:
+            yield tables
+
+    def _collect(
+        self, table: str, start: bytes, prefix: bytes, limit: int
+    ) -> list[tuple[bytes, bytes]]:
+        """Rows from a key on, of tables whose days follow each other."""
+        found: list[tuple[bytes, bytes]] = []
+        for day in self._days():
+            with self._look(day) as tables:
+                found += _range(tables, table, start, prefix, limit - len(found))
+            if len(found) >= limit:
+                break
+        return found
+
+    def _collect_back(self, table: str, prefix: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """The last rows, in their order."""
+        found: list[tuple[bytes, bytes]] = []
+        for day in reversed(self._days()):
+            with self._look(day) as tables:
+                found = _back(tables, table, prefix, limit - len(found)) + found
+            if len(found) >= limit:
+                break
+        return found
+
+    def _newest(self, table: str, key: bytes) -> bytes | None:
+        for day in reversed(self._days()):
+            with self._look(day) as tables:
+                value = tables.get(table, key)
+            if value is not None:
+                return value
+        return None
+
+    def _find(self, table: str, key: bytes, sequence: int) -> bytes | None:
+        """A row that the log record `sequence` has caused."""
+        for day in self._days_from(sequence)[:1]:
+            with self._look(day) as tables:
+                return tables.get(table, key)
+        return None
+
+
+def _account(number: int) -> bytes:
+    """The first part of many keys; a market's number, too."""
+    return number.to_bytes(4, "big")
+
+
+def _key(dtype: np.dtype[Any], fields: tuple[int, ...]) -> bytes:
+    return np.array(fields, dtype).tobytes()
+
+
+def _next(position: Position) -> Position:
+    return (position[0] + 1, 0) if position[1] == LAST_PART else (position[0], position[1] + 1)
+
+
+def _place(trade: Any) -> Position:
+    return int(trade["sequence"]), int(trade["part"])
+
+
+def _range(
+    tables: Tables, table: str, start: bytes, prefix: bytes, limit: int
+) -> list[tuple[bytes, bytes]]:
+    """Up to `limit` rows from `start` on whose keys begin with `prefix`."""
+    found: list[tuple[bytes, bytes]] = []
+    with tables.cursor(table) as cursor:
+        if not cursor.set_range(start):
+            return found
+        for key, value in cursor:
+            if not key.startswith(prefix) or len(found) >= limit:
+                break
+            found.append((key, value))
+    return found
+
+
+def _back(tables: Tables, table: str, prefix: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+    """The last `limit` rows whose keys begin with `prefix`, in their order."""
+    found: list[tuple[bytes, bytes]] = []
+    with tables.cursor(table) as cursor:
+        after = (int.from_bytes(prefix, "big") + 1).to_bytes(len(prefix) + 1, "big")[1:]
+        there = cursor.set_range(after) if any(after) else False
+        there = cursor.prev() if there else cursor.last()
+        while there and len(found) < limit and cursor.key().startswith(prefix):
+            found.append(cursor.item())
+            there = cursor.prev()
+    return found[::-1]
+
+
+def _bounds(cursor: Any, market: int) -> tuple[int, int] | None:
+    """The first and the last number of a market's trades under a cursor."""
+    prefix = _account(market)
+    if not cursor.set_range(prefix) or not cursor.key().startswith(prefix):
+        return None
+    first = int.from_bytes(cursor.key()[4:], "big")
+    there = cursor.set_range(_account(market + 1)) if market < LAST_PART else False
+    there = cursor.prev() if there else cursor.last()
+    return first, int.from_bytes(cursor.key()[4:], "big")
