@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from matchbox.persistence import points
 from matchbox.persistence.journal import Writer
 from matchbox.shm.errors import JournalError
 from matchbox.shm.records import LOG_RECORD, NEW_ORDER, Flag, Kind
@@ -83,6 +84,7 @@ class Journaler:
             self.writer.batch_records,
         )
         self._committed_ns = time.monotonic_ns()
+        points.passing("journal.written")
         try:
             self.writer.append(*parts)
         except JournalError:
@@ -90,6 +92,7 @@ class Journaler:
                 raise
             self.writer.roll()
             self.writer.append(*parts)
+        points.passing("journal.flushed")
         return sum(map(len, parts))
 
     def _linger(self) -> None:

@@ -42,7 +42,7 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from matchbox.shm.errors import ViewsError
+from matchbox.shm.errors import ViewsError, ViewsNotBegun
 
 LAYOUT = 1
 DAY_NS = 86_400 * 1_000_000_000
@@ -197,6 +197,8 @@ class Partition:
     def __init__(self, path: Path, *, writable: bool) -> None:
         self.path, self.writable, self.users = path, writable, 1
         self.inode = 0
+        if not writable and path.exists() and path.stat().st_size == 0:
+            raise ViewsNotBegun(f"{path} is not begun")
         try:
             self.env = lmdb.open(
                 str(path), subdir=False, mode=0o600, map_size=_MAP_BYTES, max_dbs=len(TABLES),
@@ -208,6 +210,9 @@ class Partition:
                 name: self.env.open_db(name.encode(), create=writable) for name in TABLES
             }
             needed, size = page_bytes(self), path.stat().st_size
+        except lmdb.NotFoundError as error:
+            self.env.close()
+            raise ViewsNotBegun(f"{path} is not begun") from error
         except (lmdb.Error, OSError) as error:
             if hasattr(self, "env"):
                 self.env.close()
@@ -284,8 +289,11 @@ class Tables:
             self.transaction.delete(key, db=database)
 
     def state(self) -> State:
+        value = self.get("meta", _STATE)
+        if value is None:
+            raise ViewsNotBegun(f"{self.partition.path} is not begun")
         try:
-            found = json.loads(self.get("meta", _STATE) or b"{}")
+            found = json.loads(value)
         except ValueError:
             found = {}
         if found.get("layout") != LAYOUT:

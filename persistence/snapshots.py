@@ -42,7 +42,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matchbox.core.snapshot import LAYOUT, Image, check_rows
-from matchbox.persistence import files
+from matchbox.persistence import files, points
 from matchbox.persistence.batch import LAYOUT_VERSION
 from matchbox.persistence.journal import Reader
 from matchbox.shm.errors import JournalError, SnapshotError
@@ -130,6 +130,7 @@ def write(
             _write(file, head, parts)
             file.flush()
             os.fsync(file.fileno())
+        points.passing("snapshot.written")
         draft.rename(path)
         files.flush(folder)
         if keep:

@@ -29,7 +29,7 @@ from matchbox.persistence.partition import (
     State,
     Tables,
 )
-from matchbox.shm.errors import Forgotten, ViewsError
+from matchbox.shm.errors import Forgotten, ViewsError, ViewsNotBegun
 from matchbox.shm.records import LOG_RECORD, MONEY_RECORD, REPORT
 from matchbox.shm.streams import LAST_PART, TRADE, part_of
 
@@ -330,6 +330,12 @@ class Views:
         for day in [day for day in self._open if day not in there]:
             partition.close(self._open.pop(day))
             self._firsts.pop(day, None)
+        if there and there[-1] not in self._firsts:
+            try:
+                with self._look(there[-1]) as tables:
+                    self._firsts[there[-1]] = tables.state().first
+            except ViewsNotBegun:
+                return there[:-1]
         return there
 
     def _days_from(self, sequence: int) -> list[str]:

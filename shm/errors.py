@@ -80,6 +80,10 @@ class ViewsError(MatchboxError):
     """The views cannot be read or written."""
 
 
+class ViewsNotBegun(ViewsError):
+    """A day's views are being made just now, and have nothing yet."""
+
+
 class Forgotten(MatchboxError):
     """What was asked for is older than what is kept; `oldest` is the oldest position there is."""
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matchbox.core.sequencer import OPEN_ORDER
-from matchbox.persistence import snapshots
+from matchbox.persistence import points, snapshots
 from matchbox.persistence.archive import MONEY_KINDS, Archive, Balances, Inherited, Unit
 from matchbox.persistence.journal import Reader
 from matchbox.persistence.journaler import whole_count
@@ -172,6 +172,7 @@ class Archiving:
         """Replay records, and write what has come of all so far."""
         self._learn(records)
         self._replica.replay(records)
+        points.passing("archive.replayed")
         self._replica.catch_up()
         self._position = int(records["sequence"][-1])
         self._reports = np.concatenate([self._reports, self._replica.take_reports()])

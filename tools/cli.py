@@ -27,6 +27,7 @@ GROUPS = (
     "commands_snapshot",  # snapshot
     "commands_archive",  # archive, pull
     "commands_reconcile",  # reconcile
+    "commands_drill",  # drill
     "commands_bench",  # bench
 )
 

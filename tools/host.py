@@ -39,7 +39,7 @@ from matchbox.core.plan import (
 )
 from matchbox.core.publisher import Publisher
 from matchbox.core.sequencer import OPEN_ORDER, Sequencer
-from matchbox.persistence import snapshots
+from matchbox.persistence import points, snapshots
 from matchbox.persistence.journal import Reader
 from matchbox.shm import segment
 from matchbox.shm.board import Board
@@ -260,6 +260,7 @@ class Host:
             self._first = sequencer.position
         while True:
             self._unplayed = self._replay(loop, sequencer, self._unplayed)
+            points.passing("recovery.replayed")
             if len(self._unplayed):
                 return {"wanted": self._unplayed[:1].tobytes().hex()}
             following = next(self._journal, None)

@@ -45,6 +45,7 @@ from matchbox.core.plan import (
 )
 from matchbox.core.publisher import Publisher
 from matchbox.core.sequencer import Sequencer
+from matchbox.persistence import points
 from matchbox.persistence.journal import Reader
 from matchbox.shm import segment
 from matchbox.shm.board import Board
@@ -482,11 +483,14 @@ class Standby(Host):
         began = time.monotonic()
         self._watch.kill()
         fenced = time.monotonic()
+        points.passing("takeover.fenced")
         end = self._drain()
         drained = time.monotonic()
+        points.passing("takeover.drained")
         durable = self._source.consumed[self._plan.journaler_reader]
         Ring.attach(self._segment("log")).set_reader(self._plan.journaler_reader, min(durable, end))
         self._adopt()
+        points.passing("takeover.adopted")
         self._set_stage("done")
         self._source.close(self._plan.epoch)
         for number, thread in enumerate(self._living.threads):

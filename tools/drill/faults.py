@@ -1,0 +1,338 @@
+"""What is done to an exchange. Each fault waits until all of it runs, strikes, and says when.
+
+A fault that the exchange outlives leaves it to mend itself. One that stops it (everything killed, a
+full disk) starts it again, as its operator would, and so needs a throw-away exchange.
+"""
+
+import contextlib
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from matchbox.persistence import points
+from matchbox.shm import segment
+from matchbox.shm.connect import connect
+from matchbox.shm.errors import MatchboxError, SessionError
+from matchbox.tools.drill.instance import Instance, send, wait_for
+from matchbox.tools.folder import living
+
+_PULSE_S = 0.2
+_TRIES = 5
+
+
+@dataclass
+class Strike:
+    """One fault that was done: what, to whom, and when (monotonic and real time, nanoseconds)."""
+
+    what: str
+    pids: list[int] = field(default_factory=list)
+    kills: int = 0
+    at_ns: int = 0
+    real_ns: int = 0
+    # Another engine is to answer after it, which is waited for.
+    turns: bool = False
+    memory_lost: bool = False
+    note: str = ""
+
+    def now(self) -> None:
+        self.at_ns, self.real_ns = time.monotonic_ns(), time.time_ns()
+
+
+@dataclass
+class Scene:
+    """Where a fault happens."""
+
+    instance: Instance
+    random: np.random.Generator
+    folder: Path  # of the drill, for what it needs
+
+    def wait(self, most_s: float) -> None:
+        """A random part of so long: faults hit the exchange anywhere."""
+        time.sleep(float(self.random.random()) * most_s)
+
+
+Fault = Callable[[Scene], Strike]
+
+
+def kill(*roles: str) -> Fault:
+    """SIGKILL, to all of these at once."""
+
+    def strike(scene: Scene) -> Strike:
+        scene.wait(0.1)
+        done = Strike(f"kill {' and '.join(roles)}", turns="engine" in roles)
+        pids = [pid for role in roles if (pid := scene.instance.pid(role))]
+        done.now()
+        done.pids = [pid for pid in pids if send(pid, signal.SIGKILL)]
+        done.kills = len(done.pids)
+        if "supervisor" in roles and scene.instance.ours:
+            _again(scene)
+        return done
+
+    return strike
+
+
+def everything(scene: Scene) -> Strike:
+    """Every process at once; the next start has only shared memory and the disk."""
+    return _kill_all(scene, Strike("kill everything", turns=True))
+
+
+def powercut(scene: Scene) -> Strike:
+    """Every process, and all memory with them; of the disk, what the kernel has (a real power cut
+    takes that, too: see docs/testing.md for how that is tested).
+    """
+    return _kill_all(scene, Strike("lose all memory", turns=True, memory_lost=True), forget=True)
+
+
+def _kill_all(scene: Scene, done: Strike, *, forget: bool = False) -> Strike:
+    scene.wait(0.1)
+    status = scene.instance.status
+    pids = [*living(status), int(status.get("archiver", 0))]
+    done.now()
+    done.pids = [pid for pid in pids if send(pid, signal.SIGKILL)]
+    done.kills = len(done.pids)
+    for pid in done.pids:
+        wait_for(lambda pid=pid: not _lives(pid), "they die")  # type: ignore[misc]
+    if forget:
+        for name in segment.names(scene.instance.config.instance):
+            segment.unlink(name)
+    _again(scene)
+    return done
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _again(scene: Scene) -> None:
+    """Start it, as often as it takes: it may be killed meanwhile."""
+    if scene.instance.process is not None:
+        scene.instance.process.wait()
+    for _ in range(_TRIES):
+        if scene.instance.up():
+            return
+    raise MatchboxError(f"it does not start again: {scene.instance.said[-2000:]}")
+
+
+def twice(scene: Scene) -> Strike:
+    """Everything, and the engine once more while it recovers."""
+    token = scene.folder / "die-in-recovery"
+    token.touch()
+    value = f"recovery.replayed:{int(scene.random.integers(1, 3))}:{token}"
+    scene.instance.environment = {points.VARIABLE: value}
+    try:
+        done = _kill_all(scene, Strike("kill everything, and again in the recovery", turns=True))
+    finally:
+        scene.instance.environment = {}
+    done.kills += not token.exists()
+    return done
+
+
+def failover(scene: Scene) -> Strike:
+    """The engine dies."""
+    return kill("engine")(scene)
+
+
+def promote(scene: Scene) -> Strike:
+    """A planned switch."""
+    done = Strike("promote", turns=True)
+    connection = scene.instance.operator()
+    try:
+        done.now()
+        connection.promote()
+    finally:
+        connection.close()
+    return done
+
+
+def hang(scene: Scene) -> Strike:
+    """The engine is stopped; once another one trades, it is let go: it must be dead by then."""
+    scene.wait(0.1)
+    instance = scene.instance
+    done = Strike("stop the engine, let it go after the takeover", turns=True)
+    old, epoch = instance.pid("engine"), instance.epoch
+    done.now()
+    send(old, signal.SIGSTOP)
+    wait_for(lambda: instance.epoch > epoch, "another engine takes over")
+    if send(old, signal.SIGCONT) and _lives(old):
+        done.note = f"process {old} still lived"
+    done.pids = [old]
+    return done
+
+
+def standby_lag(scene: Scene) -> Strike:
+    """The standby is stopped until it is far behind; then it must catch up, and take over."""
+    instance = scene.instance
+    standby = instance.pid("standby")
+    send(standby, signal.SIGSTOP)
+    far = 2 * instance.config.rings.log
+    deadline = time.monotonic() + 4.0  # the supervisor gives one up that is silent for longer
+    while instance.standby_lag < far and time.monotonic() < deadline:
+        time.sleep(0.05)
+    lag = instance.standby_lag
+    send(standby, signal.SIGCONT)
+    # The supervisor may have given it up for dead: then another one follows.
+    wait_for(lambda: instance.followed and 0 <= instance.standby_lag < 10_000, "it catches up")
+    done = kill("engine")(scene)
+    done.what = f"let the standby fall {lag:,} records behind, then kill the engine"
+    return done
+
+
+def slow_disk(scene: Scene) -> Strike:
+    """The journaler stands still, again and again, as on a disk that stalls."""
+    done = Strike("stall the disk")
+    journal = scene.instance.pid("journal")
+    done.pids = [journal]
+    done.now()
+    for _ in range(5):
+        send(journal, signal.SIGSTOP)
+        time.sleep(_PULSE_S)
+        send(journal, signal.SIGCONT)
+        time.sleep(_PULSE_S / 4)
+    return done
+
+
+def disk_full(scene: Scene) -> Strike:
+    """No file of the journal's process may grow any more: it stops, and the exchange with it."""
+    done = Strike("fill the disk", turns=True)
+    instance = scene.instance
+    journal = instance.pid("journal")
+    done.pids = [journal]
+    done.now()
+    resource.prlimit(journal, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+    supervisor = instance.process
+    assert supervisor is not None
+    wait_for(lambda: supervisor.poll() is not None, "it stops")
+    _again(scene)  # there is room again
+    return done
+
+
+_HOSTILE = """
+import os, sys, time
+import numpy as np, matchbox
+from matchbox.shm.records import COMMAND
+session = matchbox.connect(sys.argv[1], account=sys.argv[2])
+random = np.random.default_rng(int(sys.argv[3]))
+end = time.monotonic() + 30
+while time.monotonic() < end:
+    rows = np.frombuffer(random.bytes(64 * COMMAND.itemsize), COMMAND).copy()
+    rows["kind"] = random.integers(0, 60, len(rows))
+    rows["account"] = 0
+    try:
+        session.submit(rows)
+    except matchbox.RingFull:
+        os.sched_yield()
+"""
+
+
+def hostile_bot(scene: Scene) -> Strike:
+    """A bot sends noise, never reads, and is killed; then another one."""
+    done = Strike("a bot sends noise and reads nothing")
+    account = scene.instance.config.accounts[-1].name
+    done.now()
+    for number in range(2):
+        bot = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                _HOSTILE,
+                str(scene.instance.data),
+                account,
+                str(int(scene.random.integers(1 << 30)) + number),
+            ],
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            bot.wait(1.5)
+        bot.kill()
+        bot.wait()
+        done.pids.append(bot.pid)
+        done.kills += 1
+    # A new bot is let in as before.
+    with contextlib.suppress(SessionError):
+        connect(scene.instance.data, account=account).close()
+    return done
+
+
+FAULTS: dict[str, Fault] = {
+    "failover": failover,
+    "kill": kill("journal"),
+    "powercut": powercut,
+    "disk-full": disk_full,
+    "slow-disk": slow_disk,
+    "hostile-bot": hostile_bot,
+    "standby-lag": standby_lag,
+    "hang": hang,
+    "promote": promote,
+    "everything": everything,
+    "twice": twice,
+}
+# What a random drill picks from, and how often.
+RANDOM: tuple[tuple[Fault, int], ...] = (
+    (failover, 6),
+    (kill("engine", "journal"), 3),
+    (kill("engine", "archiver"), 2),
+    (kill("journal"), 2),
+    (kill("journal", "archiver"), 2),
+    (kill("standby"), 1),
+    (kill("standby", "journal"), 1),
+    (kill("standby", "archiver"), 1),
+    (hang, 1),
+    (kill("engine", "journal", "archiver"), 3),
+)
+# With those that need a start.
+RANDOM_OURS: tuple[tuple[Fault, int], ...] = (
+    *RANDOM,
+    (everything, 2),
+    (kill("supervisor"), 1),
+    (kill("supervisor", "engine"), 1),
+    (twice, 1),
+)
+
+
+def pick(random: np.random.Generator, *, ours: bool) -> Fault:
+    chosen = RANDOM_OURS if ours else RANDOM
+    weights = np.array([weight for _, weight in chosen], float)
+    return chosen[int(random.choice(len(chosen), p=weights / weights.sum()))][0]
+
+
+def at_point(name: str, count: int) -> Fault:
+    """Have the process die that passes this point next; the exchange has been started for it."""
+
+    def strike(scene: Scene) -> Strike:
+        token = scene.folder / f"die-at-{name}"
+        done = Strike(f"die at {name}", turns=name.startswith(("takeover", "recovery")))
+        done.note = f"at passing {count}"
+        if name.startswith("takeover"):
+            done.now()
+            send(scene.instance.pid("engine"), signal.SIGKILL)
+            done.kills = 1
+        done.kills += _passed(token)
+        done.now()
+        return done
+
+    return strike
+
+
+def _passed(token: Path) -> int:
+    wait_for(lambda: not token.exists(), "the point is passed")
+    return 1
+
+
+def environment(folder: Path, name: str, count: int) -> dict[str, Any]:
+    """For the start of an exchange one of whose processes is to die at a point."""
+    token = folder / f"die-at-{name}"
+    token.touch()
+    return {points.VARIABLE: f"{name}:{count}:{token}"}
