@@ -55,7 +55,10 @@ enum mb_request_flag {
     MB_REQUEST_CANCEL_ON_DETACH = 1,    /* ATTACH: the session's end, however it comes, cancels the orders it entered */
     MB_REQUEST_OPERATOR = 2,            /* ATTACH: to operate, with all else that is open to the user */
     MB_REQUEST_REPLICATED = 4,          /* ATTACH: a report is given when its record is replicated, or durable; without */
-    MB_REQUEST_DURABLE = 8              /* either of the two, when it is matched (enum mb_assurance) */
+    MB_REQUEST_DURABLE = 8,             /* either of the two, when it is matched (enum mb_assurance) */
+    MB_REQUEST_DOORBELL = 16            /* ATTACH, by the exchange's own user: an eventfd comes with the reply, last. It is
+                                           written when there are reports, once for each time that the session has
+                                           announced itself in `doorbell` of its command ring (ring.h) */
 };
 
 typedef struct mb_request {

@@ -198,8 +198,8 @@ def test_a_host_that_cannot_answer_is_a_refusal(
 
 def test_flags_that_there_are_not_are_refused(door: Door) -> None:
     client = ControlClient(door.folder / "control.sock")
-    with pytest.raises(SessionError, match="BAD_FLAGS.*flags=16, allowed=15"):
-        client.ask(RequestKind.ATTACH, flags=16)
+    with pytest.raises(SessionError, match="BAD_FLAGS.*flags=32, allowed=31"):
+        client.ask(RequestKind.ATTACH, flags=32)
     client.close()
 
 
