@@ -43,8 +43,9 @@ _NAMES = re.compile(r"[a-zA-Z0-9_]{1,64}")
 class Kind(Protocol):
     """What a parameter's value is."""
 
-    # As a schema of OpenAPI has it.
-    schema: dict[str, Any]
+    @property
+    def schema(self) -> dict[str, Any]:
+        """As OpenAPI has it."""
 
     def read(self, name: str, text: str) -> Any:
         """The value of `text`. Raises ApiError."""
