@@ -32,6 +32,7 @@ from matchbox.gateway.lookups import Lookups
 from matchbox.gateway.markets import Markets
 from matchbox.gateway.signing import Replays
 from matchbox.gateway.spot import Spot
+from matchbox.gateway.wallet import Wallet
 from matchbox.shm import segment
 from matchbox.shm.errors import MatchboxError
 
@@ -73,9 +74,11 @@ class Worker:
         name = segment.SegmentName(settings.instance, settings.world, "market-data")
         self._lookups = Lookups(data, durable, segment.attach(name, writable=False))
         self._history = History(data / "views", durable)
-        spot = Spot(self._desk, Markets(self._lookups), self._history, self._lookups, limits)
+        markets = Markets(self._lookups)
+        spot = Spot(self._desk, markets, self._history, self._lookups, limits)
+        wallet = Wallet(markets, self._lookups)
         self._door = Door(Authentication(self._keys, self._replays), limits, self._say)
-        self._app = make_app(self._door, spot.endpoints())
+        self._app = make_app(self._door, [*spot.endpoints(), *wallet.endpoints()])
         self._stop = asyncio.Event()
         self._over = False
 
