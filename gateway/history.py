@@ -57,6 +57,10 @@ class History:
             row = self._views.order(int(row["other_id"]))
         return row
 
+    def order_by_now(self, order_id: int) -> Any:
+        """An order's row, as far as the views are: perhaps an older one, or None."""
+        return self._views.order(order_id)
+
     async def open_orders(self, account: int, market: int) -> list[Any]:
         """Rows of the open orders of an account, in a market or (0) in all."""
         await self.caught_up()

@@ -30,17 +30,17 @@ _BANNED = "Way too much request weight used; IP banned until {until_ms}."
 class Allowed:
     """The limits; `strikes`: so many requests over the limit in a minute are a ban."""
 
-    weight_1m: int = 6000
-    orders_10s: int = 100
-    orders_1d: int = 200_000
+    weight_per_minute: int = 6000
+    orders_per_ten_seconds: int = 100
+    orders_per_day: int = 200_000
     strikes: int = 100
 
     def rate_limits(self) -> list[dict[str, Any]]:
         """As exchangeInfo has them."""
         rows = (
-            ("REQUEST_WEIGHT", "MINUTE", 1, self.weight_1m),
-            ("ORDERS", "SECOND", 10, self.orders_10s),
-            ("ORDERS", "DAY", 1, self.orders_1d),
+            ("REQUEST_WEIGHT", "MINUTE", 1, self.weight_per_minute),
+            ("ORDERS", "SECOND", 10, self.orders_per_ten_seconds),
+            ("ORDERS", "DAY", 1, self.orders_per_day),
         )
         names = ("rateLimitType", "interval", "intervalNum", "limit")
         return [dict(zip(names, row, strict=True)) for row in rows]
@@ -68,9 +68,9 @@ class Limits:
             raise self._banned(until, now)
         end = _end(now, MINUTE_S)
         used = self._counters.add(self._owner("weight", address), end, weight)
-        if used > self.allowed.weight_1m:
+        if used > self.allowed.weight_per_minute:
             self._strike(address, now, end)
-            limit = self.allowed.weight_1m
+            limit = self.allowed.weight_per_minute
             raise _too_much(-1003, _MAX_WEIGHT.format(limit=limit), end - now) from None
         return used
 
@@ -95,8 +95,8 @@ class Limits:
             (self._owner(f"orders-{span}", account), _end(now, span)) for span in (TEN_S, DAY_S)
         ]
         limits = (
-            (self.allowed.orders_10s, "10 SECONDS"),
-            (self.allowed.orders_1d, "1 DAY"),
+            (self.allowed.orders_per_ten_seconds, "10 SECONDS"),
+            (self.allowed.orders_per_day, "1 DAY"),
         )
         for (owner, end), (limit, words) in zip(counters, limits, strict=True):
             if self._counters.get(owner, end) >= limit:

@@ -8,8 +8,9 @@ import asyncio
 import mmap
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from matchbox.gateway.durable import Durable
 from matchbox.gateway.errors import DISCONNECTED, STATE_UNKNOWN, of
@@ -18,10 +19,38 @@ from matchbox.shm.connect import Connection
 from matchbox.shm.control import ControlClient
 from matchbox.shm.depth import Book
 from matchbox.shm.errors import EngineDown, SessionError
+from matchbox.shm.records import AccountState
 
 _PATIENCE_S = 10.0
 _PAUSE_S = 0.002
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What an account has, in units by the asset's number, and what it pays, in ppm by the
+    market's; market 0: those without rates of their own.
+    """
+
+    balances: dict[int, tuple[int, int]]  # free, held
+    fees: dict[int, tuple[int, int]]  # maker, taker
+    state: int
+
+    @classmethod
+    def of(cls, answer: dict[str, Any]) -> "Holdings":
+        account = answer["account"] or {"state": AccountState.FROZEN}
+        return cls(
+            {asset: (free, held) for asset, free, held in answer["balances"]},
+            {market: (maker, taker) for market, maker, taker in answer["fees"]},
+            int(account["state"]),
+        )
+
+    def of_asset(self, number: int) -> tuple[int, int]:
+        return self.balances.get(number, (0, 0))
+
+    def of_market(self, number: int) -> tuple[int, int]:
+        """Maker and taker rate."""
+        return self.fees.get(number) or self.fees.get(0, (0, 0))
 
 
 class Lookups:
@@ -70,24 +99,25 @@ class Lookups:
         """The depth table of a market. Raises SessionError if there is none."""
         return await self._ask(lambda line: line.book(market))
 
-    async def balances(self, account: int) -> dict[int, tuple[int, int]]:
-        """Free and held of each asset, in units: no older than what clients have been told, and
-        nothing of it can be lost. Raises ApiError.
+    async def holdings(self, account: int) -> Holdings:
+        """What an account has and may: no older than what clients have been told, and nothing of
+        it can be lost. Raises ApiError.
         """
         told = self._durable.position
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _PATIENCE_S
         while True:
             try:
-                found, settled = await self._ask(lambda line: line.balance_units(account))
+                found = await self._ask(lambda line: line.holdings(account))
             except SessionError as error:
                 raise of(DISCONNECTED) from error
+            settled = int(found["settled"])
             if settled >= told:
                 break
             await self._pause(deadline)
         while self._durable.position < settled:
             await self._pause(deadline)
-        return found
+        return Holdings.of(found)
 
     @staticmethod
     async def _pause(deadline: float) -> None:

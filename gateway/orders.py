@@ -6,7 +6,7 @@ result()    ... and the shapes in which Binance shows one
 """
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from matchbox.gateway.desk import Answer, Report
@@ -183,6 +183,7 @@ class Order:
     quantity_lots: int  # executed so far, of an order by quote amount
     quote_units: int
     executed_lots: int
+    leaves_lots: int
     notional: int  # sum of ticks times lots of its fills
     trigger_ticks: int
     trailing_bips: int
@@ -213,6 +214,7 @@ def of_row(symbol: Symbol, row: Any) -> Order:
         quantity_lots=executed if by_quote else int(row["quantity_lots"]),
         quote_units=int(row["quantity_lots"]) if by_quote else 0,
         executed_lots=executed,
+        leaves_lots=int(row["leaves_lots"]),
         notional=int(row["notional"]),
         trigger_ticks=int(row["trigger_ticks"]),
         trailing_bips=int(row["trailing_bips"]),
@@ -222,6 +224,20 @@ def of_row(symbol: Symbol, row: Any) -> Order:
         updated_ms=_ms(row["updated_ns"]),
         working_ms=_ms(row["working_ns"]),
     )
+
+
+def after_cancel(order: Order, report: Report) -> Order | None:
+    """The order after the cancel that `report` tells of; None if something has happened to it
+    between that and what is known of it here.
+    """
+    same = (order.executed_lots, order.leaves_lots) == (
+        report.cumulative_lots,
+        report.quantity_lots,
+    )
+    if not same or (order.type in _PRICED and order.price_ticks != report.price_ticks):
+        return None
+    at = report.timestamp_ns // 1_000_000
+    return replace(order, status="CANCELED", leaves_lots=0, updated_ms=at)
 
 
 def of_answer(wanted: Wanted, answer: Answer) -> Order:
@@ -243,6 +259,7 @@ def of_answer(wanted: Wanted, answer: Answer) -> Order:
         quantity_lots=executed if by_quote else wanted.quantity_lots,
         quote_units=wanted.quote_units,
         executed_lots=executed,
+        leaves_lots=last.leaves_lots,
         notional=sum(fill.price_ticks * fill.quantity_lots for fill in fills),
         trigger_ticks=wanted.trigger_ticks,
         trailing_bips=wanted.trailing_bips,

@@ -6,10 +6,12 @@ from the views; see docs/api.md.
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import Any
 
 from matchbox.gateway import orders
+from matchbox.gateway.decimals import show
 from matchbox.gateway.desk import Answer, Desk, NotSent, StateUnknown
 from matchbox.gateway.endpoints import Call, Endpoint, Security
 from matchbox.gateway.errors import (
@@ -29,7 +31,7 @@ from matchbox.gateway.markets import Markets
 from matchbox.gateway.parameters import SYMBOL, Form, Limit, Names, Parameter, Text, Truth
 from matchbox.gateway.symbols import Symbol
 from matchbox.shm.reasons import Reason
-from matchbox.shm.records import EventKind
+from matchbox.shm.records import AccountState, EventKind
 
 _SYMBOL = Parameter("symbol", SYMBOL, required=True)
 _CHOSEN = (Parameter("symbol", SYMBOL), Parameter("symbols", Names(SYMBOL)))
@@ -39,7 +41,8 @@ _INFO = Form(*_CHOSEN, Parameter("permissions", Text(r"^[A-Z_\[\]\",]{1,200}$"))
 _ACCOUNT = Form(Parameter("omitZeroBalances", Truth()))
 _OPEN = Form(Parameter("symbol", SYMBOL))
 _ORDER = Form(*orders.NEW_ORDER)
-T = TypeVar("T")
+# What a worker remembers of orders that it has entered, until the views have them for sure.
+_RECENT_ORDERS = 4096
 
 
 class Spot:
@@ -50,6 +53,7 @@ class Spot:
     ) -> None:
         self._desk, self._markets, self._history = desk, markets, history
         self._lookups, self._limits = lookups, limits
+        self._recent: OrderedDict[int, orders.Order] = OrderedDict()
 
     def endpoints(self) -> list[Endpoint]:
         """All of them."""
@@ -238,11 +242,19 @@ class Spot:
         if first.kind == EventKind.REJECTED and first.reason != Reason.NOT_FILLABLE:
             raise refused(first.reason)
         order = orders.of_answer(wanted, answer)
+        self._remember(order)
         if wanted.answer == "ACK":
             return orders.acknowledged(order)
         if wanted.answer == "RESULT":
             return orders.result(order)
         return orders.full(order, answer)
+
+    def _remember(self, order: orders.Order) -> None:
+        """One that may be canceled soon."""
+        if order.leaves_lots:
+            self._recent[order.order_id] = order
+            if len(self._recent) > _RECENT_ORDERS:
+                self._recent.popitem(last=False)
 
     async def test(self, call: Call) -> dict[str, Any]:
         symbol = await self._markets.symbol(call.values["symbol"])
@@ -265,8 +277,17 @@ class Spot:
         answer = await _answered(self._desk.cancel(account, symbol.number, order_id, client_id))
         if answer.first.kind == EventKind.REJECTED:
             raise refused(answer.first.reason)
-        row = await self._history.order(account, symbol.number, answer.first.order_id, None)
-        return orders.canceled(orders.of_row(symbol, row), cancel_id)
+        order_id = answer.first.order_id
+        # As it was right before, if that is known here: it saves waiting for the views.
+        known = self._recent.pop(order_id, None)
+        row = self._history.order_by_now(order_id) if known is None else None
+        if row is not None:
+            known = orders.of_row(symbol, row)
+        order = orders.after_cancel(known, answer.first) if known is not None else None
+        if order is None:
+            row = await self._history.order(account, symbol.number, order_id, None)
+            order = orders.of_row(symbol, row)
+        return orders.canceled(order, cancel_id)
 
     async def _named(self, call: Call) -> tuple[Symbol, int | None, str | None]:
         """Which order a request means. Raises ApiError."""
@@ -308,7 +329,8 @@ class Spot:
 
     async def account(self, call: Call) -> dict[str, Any]:
         assert call.key is not None
-        held = await self._lookups.balances(call.account)
+        holdings = await self._lookups.holdings(call.account)
+        maker, taker = holdings.of_market(0)
         symbols = await self._markets.symbols(fresh=True)
         balances = [
             {
@@ -317,17 +339,24 @@ class Spot:
                 "locked": f"{asset.amount(locked):f}",
             }
             for number, asset in symbols.assets.items()
-            for free, locked in [held.get(number, (0, 0))]
+            for free, locked in [holdings.of_asset(number)]
             if free or locked or not call.values["omitZeroBalances"]
         ]
         return {
-            "makerCommission": 0,
-            "takerCommission": 0,
+            # In 1/10,000, rounded up.
+            "makerCommission": -(-maker // 100),
+            "takerCommission": -(-taker // 100),
             "buyerCommission": 0,
             "sellerCommission": 0,
-            "commissionRates": dict.fromkeys(("maker", "taker", "buyer", "seller"), "0.00000000"),
-            "canTrade": call.key.may(Permission.TRADE),
-            "canWithdraw": call.key.may(Permission.WITHDRAW),
+            "commissionRates": {
+                "maker": show(maker, 6),
+                "taker": show(taker, 6),
+                "buyer": show(0, 6),
+                "seller": show(0, 6),
+            },
+            "canTrade": call.key.may(Permission.TRADE) and holdings.state == AccountState.ACTIVE,
+            "canWithdraw": call.key.may(Permission.WITHDRAW)
+            and holdings.state != AccountState.FROZEN,
             "canDeposit": True,
             "brokered": False,
             "requireSelfTradePrevention": False,

@@ -10,6 +10,7 @@ from matchbox.gateway.decimals import show
 from matchbox.gateway.endpoints import Call, Endpoint, Security
 from matchbox.gateway.lookups import Lookups
 from matchbox.gateway.markets import Markets
+from matchbox.gateway.parameters import SYMBOL, Form, Parameter
 from matchbox.shm.market import Asset
 
 
@@ -31,6 +32,14 @@ class Wallet:
                 security=signed,
                 weight=10,
                 about="Every asset, and what the account has of it.",
+            ),
+            Endpoint(
+                "GET",
+                "/sapi/v1/asset/tradeFee",
+                self.trade_fee,
+                Form(Parameter("symbol", SYMBOL)),
+                signed,
+                about="What the account's orders cost now, of one symbol or of all.",
             ),
             Endpoint(
                 "GET",
@@ -62,9 +71,22 @@ class Wallet:
         return {"timezone": "UTC", "rateLimits": [], "exchangeFilters": [], "symbols": []}
 
     async def coins(self, call: Call) -> list[dict[str, Any]]:
-        held = await self._lookups.balances(call.account)
+        holdings = await self._lookups.holdings(call.account)
         symbols = await self._markets.symbols(fresh=True)
-        return [_coin(asset, *held.get(number, (0, 0))) for number, asset in symbols.assets.items()]
+        return [_coin(asset, *holdings.of_asset(n)) for n, asset in symbols.assets.items()]
+
+    async def trade_fee(self, call: Call) -> list[dict[str, Any]]:
+        holdings = await self._lookups.holdings(call.account)
+        found = await self._markets.chosen(call.values["symbol"], None)
+        rates = [(symbol, *holdings.of_market(symbol.number)) for symbol in found]
+        return [
+            {
+                "symbol": symbol.name,
+                "makerCommission": show(maker, 6),
+                "takerCommission": show(taker, 6),
+            }
+            for symbol, maker, taker in rates
+        ]
 
 
 def _coin(asset: Asset, free: int, locked: int) -> dict[str, Any]:

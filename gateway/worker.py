@@ -51,9 +51,9 @@ class Settings(msgspec.Struct, frozen=True):
     world: int
     journaler_reader: int
     assurance: str
-    weight_1m: int
-    orders_10s: int
-    orders_1d: int
+    weight_per_minute: int
+    orders_per_ten_seconds: int
+    orders_per_day: int
     tls_certificate: str = ""
     tls_key: str = ""
 
@@ -67,7 +67,9 @@ class Worker:
         durable = Durable(settings.instance, settings.epoch, settings.journaler_reader)
         self._keys, self._replays = Keys(data), Replays(data)
         counters = Counters(data / FOLDER / "counters")
-        allowed = Allowed(settings.weight_1m, settings.orders_10s, settings.orders_1d)
+        allowed = Allowed(
+            settings.weight_per_minute, settings.orders_per_ten_seconds, settings.orders_per_day
+        )
         limits = Limits(counters, allowed)
         self._desk = Desk(data, self._name, assurance=settings.assurance, say=self._say)
         # It is the same one in all epochs of this world of shared memory.

@@ -278,6 +278,13 @@ class Connection:
         found = {number: (free, held) for number, free, held in answer["balances"]}
         return found, int(answer["settled"])
 
+    def holdings(self, account: int) -> dict[str, Any]:
+        """What the exchange has of an account: balances, state, fee rates; see BALANCES in
+        control.h.
+        """
+        found: dict[str, Any] = self._control.document(RequestKind.BALANCES, number=account)
+        return found
+
     def orders(self, account: int, market: int) -> list[dict[str, Any]]:
         """The live orders of an account (0: of all) in a market (0: in all)."""
         answer = self._control.document(RequestKind.ORDERS, number=account, market=market)

@@ -24,7 +24,8 @@
  *
  * ASSETS      [{"number", "name", "scale"}, ...]
  * ACCOUNTS    [{"number", "name", "parent"}, ...]: those that the asking user may name; parent 0: none
- * BALANCES    of account `number`: {"balances": [[asset, free, held], ...], "settled": sequence}, in units
+ * BALANCES    of account `number`: {"balances": [[asset, free, held], ...], "settled": sequence, "account": {"state", ...},
+ *             "fees": [[market, maker rate, taker rate], ...]}, in units and ppm; market 0: those without rates of their own
  * LISTING     {"markets": [{...}, ...], "assets": [[asset, scale, supply], ...]}: the rules of every market as they are
  *             now, by number, as far as is settled; prices in ticks, amounts in units
  * ORDERS      live ones of account `number` (0: all), in `market` (0: all): {"orders": [{...}, ...]}

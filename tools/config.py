@@ -155,9 +155,9 @@ class GatewaySettings:
     assurance: str
     tls_certificate: str
     tls_key: str
-    weight_1m: int
-    orders_10s: int
-    orders_1d: int
+    weight_per_minute: int
+    orders_per_ten_seconds: int
+    orders_per_day: int
 
     @property
     def address(self) -> tuple[str, int]:

@@ -113,9 +113,9 @@ class GatewayKeeper:
             "world": plan.world or plan.epoch,
             "journaler_reader": plan.journaler_reader,
             "assurance": settings.assurance,
-            "weight_1m": settings.weight_1m,
-            "orders_10s": settings.orders_10s,
-            "orders_1d": settings.orders_1d,
+            "weight_per_minute": settings.weight_per_minute,
+            "orders_per_ten_seconds": settings.orders_per_ten_seconds,
+            "orders_per_day": settings.orders_per_day,
             "tls_certificate": settings.tls_certificate,
             "tls_key": settings.tls_key,
         }

@@ -341,11 +341,18 @@ class Host:
                 time.sleep(0.001)
 
     def balances(self, account: int) -> dict[str, Any]:
-        """What the ledger has of an account: [asset, free, held], settled up to a sequence."""
+        """What the ledger has of an account: [asset, free, held], settled up to a sequence; its
+        state, and [market, maker rate, taker rate], market 0: of those without own rates.
+        """
         loop, sequencer = self._sequencer()
 
         def ask() -> dict[str, Any]:
-            return {"balances": sequencer.balances(account), "settled": sequencer.settled}
+            return {
+                "balances": sequencer.balances(account),
+                "settled": sequencer.settled,
+                "account": sequencer.account(account),
+                "fees": sequencer.fees(account),
+            }
 
         return loop.call(ask, _CALL_TIMEOUT_S)
 

@@ -290,9 +290,9 @@ SECTIONS: dict[str, dict[str, Key]] = {
         "assurance": Key(_choice("matched", "replicated", "durable"), "durable"),
         "tls_certificate": Key(_FILE, ""),
         "tls_key": Key(_FILE, ""),
-        "weight_1m": Key(_whole(1, 2**31), 6000),
-        "orders_10s": Key(_whole(1, 2**31), 100),
-        "orders_1d": Key(_whole(1, 2**31), 200_000),
+        "weight_per_minute": Key(_whole(1, 2**31), 6000),
+        "orders_per_ten_seconds": Key(_whole(1, 2**31), 100),
+        "orders_per_day": Key(_whole(1, 2**31), 200_000),
     },
     "snapshots": {
         "keep": Key(_whole(1, 1000), 3),

@@ -15,7 +15,7 @@ from matchbox.gateway.keys import Key, Keys, Permission
 from tests.gateway.client import Client
 from tests.integration.conftest import DEADLINE_S, ExchangeProcess
 
-MORE = "orders_10s = 100000\nweight_1m = 1000000"
+MORE = "orders_per_ten_seconds = 100000\nweight_per_minute = 1000000"
 BAD_KEY = {"code": -2015, "msg": "Invalid API-key, IP, or permissions for action."}
 BAD_SIGNATURE = {"code": -1022, "msg": "Signature for this request is not valid."}
 ORDER = {

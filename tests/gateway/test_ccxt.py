@@ -13,7 +13,7 @@ from tests.integration.conftest import ExchangeProcess
 from tests.integration.test_operators import command
 
 ccxt: Any = pytest.importorskip("ccxt")
-MORE = "orders_10s = 100000\nweight_1m = 1000000"
+MORE = "orders_per_ten_seconds = 100000\nweight_per_minute = 1000000"
 MARKET = "BTC/USD"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from tests.gateway.client import Client
 
-MORE = "orders_10s = 5\nweight_1m = 3000"
+MORE = "orders_per_ten_seconds = 5\nweight_per_minute = 3000"
 ORDER = {
     "symbol": "BTCUSD",
     "side": "BUY",

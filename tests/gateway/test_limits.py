@@ -8,7 +8,7 @@ from matchbox.gateway.counters import Counters
 from matchbox.gateway.errors import ApiError
 from matchbox.gateway.limits import Allowed, Limits
 
-ALLOWED = Allowed(weight_1m=100, orders_10s=3, orders_1d=5, strikes=2)
+ALLOWED = Allowed(weight_per_minute=100, orders_per_ten_seconds=3, orders_per_day=5, strikes=2)
 
 
 class Clock:

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from tests.gateway.client import Client
+from tests.integration.conftest import ExchangeProcess, collect
 
 SYMBOL = "BTCUSD"
-MORE = "orders_10s = 100000\nweight_1m = 1000000"
+MORE = "orders_per_ten_seconds = 100000\nweight_per_minute = 1000000"
 ORDER = {"symbol": SYMBOL, "side": "BUY", "type": "LIMIT", "timeInForce": "GTC"}
 
 
@@ -282,3 +283,51 @@ def test_balances_say_what_is_free_and_what_is_locked(alice: Client) -> None:
     body = alice.good("GET", "account")
     assert body["canTrade"] is True and body["canWithdraw"] is False
     assert body["accountType"] == "SPOT" and body["uid"] == 1
+
+
+def test_rates_and_states_are_those_of_the_ledger(exchange: ExchangeProcess, alice: Client) -> None:
+    with exchange.connect("", operator=True) as operator:
+        operator.set_fees(0, maker_fee_ppm=150, taker_fee_ppm=400)
+        collect(
+            operator,
+            operator.set_fees(0, maker_fee_ppm=-50, taker_fee_ppm=300, market="BTC/USD.2"),
+        )
+        body = alice.good("GET", "account")
+        assert body["commissionRates"]["maker"] == "0.00015000"
+        assert (body["makerCommission"], body["takerCommission"]) == (2, 4)
+        assert alice.key is not None
+        fees = alice.send(
+            "GET",
+            f"/sapi/v1/asset/tradeFee?{alice.sign({})}",
+            headers={"X-MBX-APIKEY": alice.key.id},
+        ).body
+        assert [(row["makerCommission"], row["takerCommission"]) for row in fees] == [
+            ("0.00015000", "0.00040000"),
+            ("-0.00005000", "0.00030000"),
+        ]
+        collect(operator, operator.set_account(1, state="cancel_only"))
+        assert alice.good("GET", "account")["canTrade"] is False
+        refused = alice.signed("POST", "order", **limit("90"))
+        assert refused.body == {"code": -2010, "msg": "This action is disabled on this account."}
+        collect(operator, operator.set_account(1, state="active"))
+        collect(operator, operator.set_fees(0, maker_fee_ppm=0, taker_fee_ppm=0))
+    assert alice.good("GET", "account")["canTrade"] is True
+
+
+def test_a_cancel_says_what_was_filled_also_where_other_doors_have_changed_the_order(
+    exchange: ExchangeProcess, alice: Client, bob: Client
+) -> None:
+    placed = alice.good("POST", "order", **limit("90", "3"))
+    bob.good("POST", "order", **limit("90", "1", "SELL"))
+    with exchange.connect("alice") as session:
+        collect(session, session.amend(placed["orderId"], market="BTC/USD", quantity="2.5"))
+    ended = alice.good("DELETE", "order", symbol=SYMBOL, orderId=placed["orderId"])
+    assert (ended["origQty"], ended["executedQty"]) == ("2.50000000", "1.00000000")
+    assert ended["cummulativeQuoteQty"] == "90.00000000"
+    assert ended == ended | {
+        name: value
+        for name, value in alice.good(
+            "GET", "order", symbol=SYMBOL, orderId=placed["orderId"]
+        ).items()
+        if name in ended and name != "clientOrderId"
+    }
