@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
+from matchbox.shm.records import COMMAND, Kind, OrderType, Side, TimeInForce
 from tests.gateway.client import Client
-from tests.integration.conftest import ExchangeProcess, collect
+from tests.integration.conftest import DEADLINE_S, ExchangeProcess, collect
 
 SYMBOL = "BTCUSD"
 MORE = "orders_per_ten_seconds = 100000\nweight_per_minute = 1000000"
@@ -331,3 +333,23 @@ def test_a_cancel_says_what_was_filled_also_where_other_doors_have_changed_the_o
         ).items()
         if name in ended and name != "clientOrderId"
     }
+
+
+@pytest.mark.parametrize("rest", [0, 7])
+def test_an_order_that_sweeps_thousands_is_answered_with_every_fill(
+    exchange: ExchangeProcess, alice: Client, rest: int
+) -> None:
+    makers = 3000  # more than the publisher does at a time
+    orders = np.zeros(makers, COMMAND)
+    orders["kind"], orders["market"], orders["side"] = Kind.NEW_ORDER, 1, Side.SELL
+    orders["order_type"], orders["time_in_force"] = OrderType.LIMIT, TimeInForce.GTC
+    orders["price_ticks"], orders["quantity_lots"] = 10_000, 10_000
+    with exchange.connect("bob") as bob:
+        collect(bob, bob.submit(orders, timeout=DEADLINE_S) + makers - 1)
+    swept = alice.good("POST", "order", **limit("100", str(makers + rest)))
+    assert len(swept["fills"]) == makers
+    assert len({fill["tradeId"] for fill in swept["fills"]}) == makers
+    assert swept["executedQty"] == f"{makers}.00000000"
+    assert swept["status"] == ("PARTIALLY_FILLED" if rest else "FILLED")
+    found = alice.good("GET", "order", symbol=SYMBOL, orderId=swept["orderId"])
+    assert found["cummulativeQuoteQty"] == swept["cummulativeQuoteQty"] == "300000.00000000"
