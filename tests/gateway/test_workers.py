@@ -169,6 +169,10 @@ def test_a_stop_in_order_answers_what_was_asked_and_leaves_nothing(make_exchange
     assert start(exchange) != ""
     again = str(exchange.status["gateway"]["listen"])
     check_all_there(again, trader, key)
+    client = Client(again, key)
+    # Every order that was taken was answered.
+    assert len(client.good("GET", "openOrders")) == len(trader.entered)
+    client.close()
     exchange.down()
 
 

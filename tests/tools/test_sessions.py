@@ -216,3 +216,11 @@ def test_only_operators_attach_to_operate(door: Door, as_user: Any) -> None:
     with pytest.raises(SessionError, match="NOT_PERMITTED.*wanted=4, allowed=1"):
         client.ask(RequestKind.ATTACH, account="alice", flags=2)
     client.close()
+
+
+def test_a_doorbell_is_for_the_exchanges_own_user(door: Door, as_user: Any) -> None:
+    as_user(1000)
+    client = ControlClient(door.folder / "control.sock")
+    with pytest.raises(SessionError, match="NOT_PERMITTED.*doorbell"):
+        client.ask(RequestKind.ATTACH, account="alice", flags=int(RequestFlag.DOORBELL))
+    client.close()
