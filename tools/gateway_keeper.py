@@ -8,6 +8,7 @@ A worker that dies is followed by another, after some time if it dies often. The
 supervisor like all else that runs; the next supervisor has others in their place.
 """
 
+import errno
 import json
 import os
 import selectors
@@ -27,6 +28,8 @@ from matchbox.tools.config import Config
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _LIVED_S = 0.05, 10.0, 30.0
 _BACKLOG = 4096
+# What a process had open is closed some time after its end.
+_BIND_PATIENCE_S = 2.0
 
 
 @dataclass
@@ -198,7 +201,15 @@ def _listen(host: str, port: int) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
+        deadline = time.monotonic() + _BIND_PATIENCE_S
+        while True:
+            try:
+                listening.bind((host, port))
+                break
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
         listening.listen(_BACKLOG)
     except OSError as error:
         listening.close()

@@ -193,7 +193,11 @@ class Supervisor:
             f"The exchange was running without a supervisor: adopted it, epoch {plan.epoch}, "
             f"{len(self._doors.sessions)} sessions."
         )
-        self._start_companions()
+        try:
+            self._start_companions()
+        except MatchboxError as error:
+            # No reason to end what runs.
+            self.say(f"The exchange goes on without a gateway: {error}")
 
     def _memories(self) -> Memories:
         """Slot, descriptors and description of every session's memory, as the engine has it."""

@@ -3,6 +3,7 @@
 import http.client
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import threading
@@ -17,7 +18,7 @@ import pytest
 from matchbox.gateway.keys import Key, Keys
 from tests.gateway.client import Client
 from tests.gateway.conftest import GATEWAY, start
-from tests.integration.conftest import DEADLINE_S, ExchangeProcess, wait_for
+from tests.integration.conftest import DEADLINE_S, ExchangeProcess, collect, wait_for
 
 MORE = "orders_per_ten_seconds = 100000\nweight_per_minute = 1000000"
 ORDER = {"symbol": "BTCUSD", "side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": "1"}
@@ -181,6 +182,8 @@ def test_workers_of_a_dead_supervisor_are_followed_by_those_of_the_next(
 ) -> None:
     exchange, address, key = make_one(make_exchange, workers=1)
     old = workers(exchange)
+    text = exchange.config.read_text()
+    exchange.config.write_text(text.replace("127.0.0.1:0", address))
     client = Client(address, key)
     placed = client.good("POST", "order", **ORDER, price="1")
     os.kill(exchange.status["pid"], signal.SIGKILL)
@@ -188,7 +191,7 @@ def test_workers_of_a_dead_supervisor_are_followed_by_those_of_the_next(
     exchange.process.wait(DEADLINE_S)
     client.good("POST", "order", **ORDER, price="2")  # the exchange runs on, and so do they
     client.close()
-    address = start(exchange)
+    assert start(exchange) == address
     assert "adopted it" in exchange.text()
     assert all(gone(pid) for pid in old)
     client = Client(address, key)
@@ -245,3 +248,35 @@ def test_a_configuration_that_cannot_be_is_refused(
     assert exchange.process is not None
     assert exchange.process.wait(DEADLINE_S) == 1
     assert problem in exchange.text()
+
+
+def test_an_exchange_that_is_adopted_goes_on_also_if_its_port_is_taken(
+    make_exchange: Make,
+) -> None:
+    exchange, address, _ = make_one(make_exchange, workers=1)
+    text = exchange.config.read_text()
+    exchange.config.write_text(text.replace("127.0.0.1:0", address))
+    os.kill(exchange.status["pid"], signal.SIGKILL)
+    assert exchange.process is not None
+    exchange.process.wait(DEADLINE_S)
+    for pid in workers(exchange):
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda pid=pid: gone(pid), "the worker has ended")
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        host, _, port = address.rpartition(":")
+
+        def bound() -> bool:
+            try:
+                taken.bind((host, int(port)))
+            except OSError:  # it is closed some time after the worker's end
+                return False
+            return True
+
+        wait_for(bound, "the port is free")
+        taken.listen()
+        exchange.up()
+        wait_for(lambda: "goes on without a gateway" in exchange.text(), "it is said")
+        with exchange.connect() as alice:
+            collect(alice, alice.buy("BTC/USD", "1", "1"))
+        exchange.down()
