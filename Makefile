@@ -23,7 +23,7 @@ NAME ?=
 COUNT ?=
 SECONDS ?=
 
-CYTHON_SOURCES := core shm persistence benchmarks
+CYTHON_SOURCES := core shm persistence gateway benchmarks
 
 .PHONY: run test check bench soak planted build clean help
 .DEFAULT_GOAL := help

@@ -5,7 +5,7 @@ from matchbox.core.agent cimport Agent
 from matchbox.core.depth cimport depth_writer
 from matchbox.core.routes cimport order_routes
 from matchbox.shm.records cimport mb_record, mb_report
-from matchbox.shm.ring cimport mb_producer, mb_reader, mb_ring
+from matchbox.shm.ring cimport mb_producer, mb_reader, mb_ring, mb_ring_doorbell, mb_wake
 
 cdef enum:
     PUBLISHER_SOURCES = 65  # the ledger and 64 matchers
@@ -26,6 +26,14 @@ ctypedef struct report_slot:
     uint8_t assurance       # enum mb_assurance: what its reports wait for
     uint8_t holding         # it is in the list of those that hold reports
     uint8_t ending          # DETACHED is filled; the slot is free when that is published
+    int doorbell            # eventfd of a session that waits on one, + 1; 0: none
+
+cdef inline void wake_session(report_slot* slot) noexcept nogil:
+    """Something is new for it, on the futex or on the descriptor where it waits."""
+    mb_wake(&slot.commands.producer_waiting.waiting)
+    if slot.doorbell:
+        mb_ring_doorbell(&slot.commands.doorbell.waiting, slot.doorbell - 1)
+
 
 ctypedef struct subscription:
     uint32_t account

@@ -411,7 +411,7 @@ cdef void _end(report_slot* slot) noexcept nogil:
     slot.ending = 0
     slot.session = 0
     mb_store_release32(&slot.reports.ring.header.state, MB_RING_CLOSED)
-    mb_wake_now(&slot.commands.producer_waiting.waiting)
+    wake_session(slot)
 
 
 cdef void _detach(publisher* p, uint32_t session, uint16_t reason, const mb_record* record) noexcept nogil:
@@ -574,7 +574,7 @@ cdef uint64_t _publish_reached(report_slot* slot, uint64_t reached) noexcept nog
     mb_store_release(&slot.reports.ring.answered.held, slot.filled)
     if slot.ending and slot.filled == 0:
         _end(slot)
-    mb_wake(&slot.commands.producer_waiting.waiting)
+    wake_session(slot)
     return low
 
 
@@ -617,7 +617,7 @@ cdef void _flush(publisher* p) noexcept nogil:
                 mb_publish(&slot.reports, slot.filled)
                 slot.filled = 0
             mb_store_release(&slot.reports.ring.answered.value, slot.answered)
-            mb_wake(&slot.commands.producer_waiting.waiting)
+            wake_session(slot)
 
 
 cdef inline void _ahead(const publisher* p, const mb_record* far, const mb_record* near) noexcept nogil:
@@ -762,8 +762,11 @@ cdef class Publisher(Agent):
         self.state.depths[market] = NULL
         return self._kept[4].pop(market)
 
-    def open_session(self, uint32_t slot, Ring commands not None, Ring reports not None):
-        """Make a session's two rings known; an ATTACH_SESSION record for this slot starts its reports."""
+    def open_session(self, uint32_t slot, Ring commands not None, Ring reports not None, int doorbell=-1):
+        """Make a session's two rings known; an ATTACH_SESSION record for this slot starts its reports.
+
+        doorbell   an eventfd that is written when a session that waits for it has reports; open until close_session()
+        """
         cdef report_slot* place
         if slot >= self.state.slots:
             raise BadArgument(f"no such session slot: slot={slot}, slots={self.state.slots}")
@@ -774,6 +777,7 @@ cdef class Publisher(Agent):
         mb_producer_attach(&place.reports, reports.ring)
         # A session's report ring is gated by what the bot writes into its command segment.
         place.commands = commands.ring
+        place.doorbell = doorbell + 1
         place.open = 1
         self._kept[3][slot] = (commands, reports)
 
@@ -783,6 +787,7 @@ cdef class Publisher(Agent):
         if place.session or place.ending:
             raise BadArgument(f"a session is attached: slot={slot}, session={place.session}")
         place.open = 0
+        place.doorbell = 0
         self._kept[3][slot] = None
 
     # -- an archive's
@@ -821,7 +826,8 @@ cdef class Publisher(Agent):
     def shadow(self, bint value):
         self.state.shadow = value
 
-    def adopt_session(self, uint32_t slot, Ring commands not None, Ring reports not None, uint64_t opened_after):
+    def adopt_session(self, uint32_t slot, Ring commands not None, Ring reports not None, uint64_t opened_after,
+                      int doorbell=-1):
         """Go on in a session's living rings, which were opened after log record `opened_after`.
 
         Returns the number of the session that is attached, 0 if none is. Raises SegmentError if there are more reports
@@ -833,6 +839,9 @@ cdef class Publisher(Agent):
         if not adopt_reports(&self.state, place, commands.ring, reports.ring, opened_after):
             raise SegmentError(f"more reports than the log gives: session={place.session}, reports={reports.produced}")
         self._kept[3][slot] = (commands, reports)
+        place.doorbell = doorbell + 1
+        # The dead one may have published, and not come to say so.
+        wake_session(place)
         return place.session
 
     def adopt_depth(self, uint32_t market, buffer not None):

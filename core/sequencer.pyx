@@ -36,7 +36,8 @@ from matchbox.core.invariants cimport (
     CHAIN, CONSERVED, COUNTS, HELD, HOLD, PAIR, UNCHECKED, sequencer_broken, sequencer_verify,
 )
 from matchbox.core.ledger cimport (
-    balance, ledger_account, ledger_create, ledger_destroy, ledger_find,
+    account_state, balance, fee_rates, ledger_account, ledger_create, ledger_destroy, ledger_find, ledger_rates,
+    volume_row,
 )
 from matchbox.core.line cimport next_in_line
 from matchbox.core.orders cimport live_order, orders_allocate, orders_free
@@ -646,6 +647,29 @@ cdef class Sequencer(Agent):
         """What the ledger knows of an account, or None: state, tier as set, parent."""
         state = ledger_account(&self.state.books, account)
         return None if state == NULL else {"state": state.state, "tier": state.tier, "parent": state.parent}
+
+    def fees(self, uint32_t account):
+        """[(market, maker rate, taker rate)] of an account's orders now, in ppm; market 0: those without own rates."""
+        cdef account_state* state = ledger_account(&self.state.books, account)
+        cdef market_state* market
+        cdef volume_row row
+        cdef fee_rates rates
+        cdef uint32_t number
+        if state == NULL:
+            return []
+        # A look must not change the state, not even what it remembers of the last one.
+        if state.volume:
+            row = self.state.books.volumes[state.volume]
+        rates = ledger_rates(&self.state.books, NULL, account, self.state.last_timestamp_ns)
+        out = [(0, rates.maker_ppm, rates.taker_ppm)]
+        for number in range(1, self.state.max_markets + 1):
+            market = &self.state.markets[number]
+            if market.exists and market.own_fees:
+                rates = ledger_rates(&self.state.books, &market.fees, account, self.state.last_timestamp_ns)
+                out.append((number, rates.maker_ppm, rates.taker_ppm))
+        if state.volume:
+            self.state.books.volumes[state.volume] = row
+        return out
 
     def supply(self, uint16_t asset):
         """Deposits less withdrawals of an asset, in units."""

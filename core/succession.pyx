@@ -4,7 +4,7 @@ from libc.stdint cimport uint64_t
 
 from matchbox.core.bits cimport mb_copy_record
 from matchbox.core.depth cimport depth_writer
-from matchbox.core.publisher cimport publisher, report_slot
+from matchbox.core.publisher cimport publisher, report_slot, wake_session
 from matchbox.shm.depth cimport mb_depth, mb_depth_begin, mb_depth_end, mb_depth_levels, mb_level
 from matchbox.shm.records cimport MB_BUY, MB_MATCHED, MB_SELL, MB_SLOW_READER, mb_market_data, mb_report
 from matchbox.shm.ring cimport *
@@ -43,7 +43,7 @@ cdef inline bint _has_ended(const report_slot* slot, const mb_report* end) noexc
 
 cdef void _end_reports(report_slot* slot) noexcept nogil:
     mb_store_release32(&slot.reports.ring.header.state, MB_RING_CLOSED)
-    mb_wake_now(&slot.commands.producer_waiting.waiting)
+    wake_session(slot)
 
 
 cdef bint adopt_reports(publisher* p, report_slot* slot, mb_ring* commands, mb_ring* reports,

@@ -29,6 +29,7 @@ def connect(
     cancel_on_detach: bool = False,
     assurance: str = "matched",
     wait: str = "park",
+    doorbell: bool = False,
     timeout: float = 10.0,
 ) -> Session:
     """Attach to the exchange and return a session.
@@ -44,6 +45,8 @@ def connect(
                       record, or it is durable) or "durable" (its record is on the disk)
     wait              "park" (sleep while there is nothing to do) or "spin" (never give the core
                       away)
+    doorbell          also have a descriptor that is readable when there are reports (Session.arm),
+                      for the exchange's own user
     timeout           seconds for the exchange to answer
 
     Raises EngineDown if no exchange answers, SessionError if it refuses.
@@ -59,6 +62,8 @@ def connect(
     flags = RequestFlag.OPERATOR if operator else RequestFlag(0)
     if cancel_on_detach:
         flags |= RequestFlag.CANCEL_ON_DETACH
+    if doorbell:
+        flags |= RequestFlag.DOORBELL
     flags |= ASSURANCE_FLAGS[waits_for]
     control = ControlClient(data_folder(exchange) / "control.sock", timeout)
     fds: list[int] = []
@@ -67,11 +72,13 @@ def connect(
             RequestKind.ATTACH, account=account, name=name, capabilities=capabilities, flags=flags
         )
         commands, reports, market_data, *pidfds = fds
+        bell = pidfds.pop() if doorbell else -1
         rings = (
             Ring.attach(map_fd(commands)),
             Ring.attach(map_fd(reports, writable=False)),
         )
         connection = Connection(control, map_fd(market_data, writable=False), pidfds)
+        connection.own(bell)
         connection.folder, connection.account = data_folder(exchange), account
         del fds[3:]  # the connection's
     except BaseException:
@@ -87,6 +94,7 @@ def connect(
         account=int(reply["account"]),
         pidfds=tuple(pidfds),
         wait=wait,
+        doorbell=bell,
     )
     try:
         if not len(session.reports(1, timeout)):  # ATTACHED: it needs no place among the bot's own
@@ -176,6 +184,11 @@ class Connection:
         self._books: dict[int, Book] = {}
         self._assets: dict[str, Asset] = {}
 
+    def own(self, fd: int) -> None:
+        """Have a descriptor closed with this, if it is one."""
+        if fd >= 0:
+            weakref.finalize(self, os.close, fd).atexit = False
+
     def market(self, market: Market | str | int) -> Market:
         """A market by symbol or number. Raises SessionError if there is none."""
         if isinstance(market, Market):
@@ -264,6 +277,13 @@ class Connection:
         answer = self._control.document(RequestKind.BALANCES, number=account)
         found = {number: (free, held) for number, free, held in answer["balances"]}
         return found, int(answer["settled"])
+
+    def holdings(self, account: int) -> dict[str, Any]:
+        """What the exchange has of an account: balances, state, fee rates; see BALANCES in
+        control.h.
+        """
+        found: dict[str, Any] = self._control.document(RequestKind.BALANCES, number=account)
+        return found
 
     def orders(self, account: int, market: int) -> list[dict[str, Any]]:
         """The live orders of an account (0: of all) in a market (0: in all)."""

@@ -24,7 +24,8 @@
  *
  * ASSETS      [{"number", "name", "scale"}, ...]
  * ACCOUNTS    [{"number", "name", "parent"}, ...]: those that the asking user may name; parent 0: none
- * BALANCES    of account `number`: {"balances": [[asset, free, held], ...], "settled": sequence}, in units
+ * BALANCES    of account `number`: {"balances": [[asset, free, held], ...], "settled": sequence, "account": {"state", ...},
+ *             "fees": [[market, maker rate, taker rate], ...]}, in units and ppm; market 0: those without rates of their own
  * LISTING     {"markets": [{...}, ...], "assets": [[asset, scale, supply], ...]}: the rules of every market as they are
  *             now, by number, as far as is settled; prices in ticks, amounts in units
  * ORDERS      live ones of account `number` (0: all), in `market` (0: all): {"orders": [{...}, ...]}
@@ -55,7 +56,10 @@ enum mb_request_flag {
     MB_REQUEST_CANCEL_ON_DETACH = 1,    /* ATTACH: the session's end, however it comes, cancels the orders it entered */
     MB_REQUEST_OPERATOR = 2,            /* ATTACH: to operate, with all else that is open to the user */
     MB_REQUEST_REPLICATED = 4,          /* ATTACH: a report is given when its record is replicated, or durable; without */
-    MB_REQUEST_DURABLE = 8              /* either of the two, when it is matched (enum mb_assurance) */
+    MB_REQUEST_DURABLE = 8,             /* either of the two, when it is matched (enum mb_assurance) */
+    MB_REQUEST_DOORBELL = 16            /* ATTACH, by the exchange's own user: an eventfd comes with the reply, last. It is
+                                           written when there are reports, once for each time that the session has
+                                           announced itself in `doorbell` of its command ring (ring.h) */
 };
 
 typedef struct mb_request {

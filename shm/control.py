@@ -77,6 +77,7 @@ class RequestFlag(IntFlag):
     OPERATOR = 2
     REPLICATED = 4
     DURABLE = 8
+    DOORBELL = 16
 
 
 ASSURANCE_FLAGS = {

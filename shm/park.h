@@ -57,6 +57,18 @@ static inline void mb_wake(uint32_t *word) {
     if (mb_must_wake(word)) mb_wake_now(word);
 }
 
+/* The same for a sleeper that waits on an eventfd, beside other descriptors: announced in a word of its own, woken by a
+ * write. Only for descriptors of the appliance's own processes, and non-blocking ones. */
+static inline void mb_ring_doorbell(uint32_t *word, int fd) {
+    if (mb_must_wake(word)) {
+        const uint64_t once = 1;
+        __atomic_store_n(word, 0, __ATOMIC_RELAXED);
+        if (write(fd, &once, sizeof once) < 0) {
+            /* Its counter is full, so it is readable. */
+        }
+    }
+}
+
 /* Sleep while *word is 1, at most timeout_ns. Returns at once if it was cleared meanwhile. */
 static inline void mb_park(uint32_t *word, int64_t timeout_ns) {
     struct timespec timeout = {(time_t)(timeout_ns / 1000000000), (long)(timeout_ns % 1000000000)};

@@ -11,6 +11,7 @@
  *                               reports are filled that wait for their records' assurance (core/publisher.pyx);
  *                               of the log ring, how many sessions hold such reports: the journaler hurries then
  *     2688  detach              report rings: the publisher asks for detachment with this reason code
+ *     2816  doorbell            command rings: park word of a session that waits for its reports on a descriptor
  *     4096  slots               capacity records of record_size bytes
  *
  * Positions are free-running 64-bit counts of records; the slot of position p is p & (capacity - 1). Each
@@ -83,7 +84,8 @@ typedef struct mb_ring {
     mb_park_word reader_waiting;
     mb_answered answered;
     mb_position detach;
-    uint8_t reserved[MB_RING_SLOTS_OFFSET - 2816];
+    mb_park_word doorbell;
+    uint8_t reserved[MB_RING_SLOTS_OFFSET - 2944];
 } mb_ring;
 MB_STATIC_ASSERT(offsetof(mb_ring, producer) == 128, "layout");
 MB_STATIC_ASSERT(offsetof(mb_ring, readers) == 256, "layout");
@@ -91,6 +93,7 @@ MB_STATIC_ASSERT(offsetof(mb_ring, producer_waiting) == 2304, "layout");
 MB_STATIC_ASSERT(offsetof(mb_ring, reader_waiting) == 2432, "layout");
 MB_STATIC_ASSERT(offsetof(mb_ring, answered) == 2560, "layout");
 MB_STATIC_ASSERT(offsetof(mb_ring, detach) == 2688, "layout");
+MB_STATIC_ASSERT(offsetof(mb_ring, doorbell) == 2816, "layout");
 MB_STATIC_ASSERT(sizeof(mb_ring) == MB_RING_SLOTS_OFFSET, "layout");
 
 static inline uint64_t mb_load_acquire(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }

@@ -54,6 +54,7 @@ cdef extern from "ring.h" nogil:
         mb_park_word reader_waiting
         mb_answered answered
         mb_position detach
+        mb_park_word doorbell
 
     ctypedef struct mb_producer:
         mb_ring* ring
@@ -109,6 +110,7 @@ cdef extern from "park.h" nogil:
     void mb_wake_now(uint32_t* word)
     void mb_wake(uint32_t* word)
     void mb_park(uint32_t* word, int64_t timeout_ns)
+    void mb_ring_doorbell(uint32_t* word, int fd)
 
 
 cdef class Ring:

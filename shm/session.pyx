@@ -72,12 +72,14 @@ cdef class Session:
 
     number, name    of the session; the name goes on where it stopped when it attaches again
     account         number of the account it trades for
+    doorbell        with connect(doorbell=True): a descriptor for an event loop, see arm(); else -1
     """
 
     cdef readonly object name
     cdef readonly uint32_t number
     cdef readonly uint32_t account
     cdef readonly object closed
+    cdef readonly int doorbell
     cdef object _connection
     cdef Ring _command_ring
     cdef Ring _report_ring
@@ -98,7 +100,7 @@ cdef class Session:
     cdef int _grouped           # records of a group that is being made, -1: none is
 
     def __init__(self, connection, Ring commands not None, Ring reports not None, *, number, name, account,
-                 pidfds=(), wait="park"):
+                 pidfds=(), wait="park", doorbell=-1):
         wait_strategy(wait)
         self._connection = connection
         self._command_ring, self._report_ring = commands, reports
@@ -113,6 +115,7 @@ cdef class Session:
         self.number, self.name, self.account = number, name, account
         self._grouped = -1
         self._spin = wait == "spin"
+        self.doorbell = doorbell
         self._pidfds = tuple(pidfds)
         self._poller = select.poll()
         for fd in self._pidfds:
@@ -645,6 +648,28 @@ cdef class Session:
                 return
             for report in batch:
                 yield report
+
+    def arm(self):
+        """Have `doorbell` become readable with the next report. False, and it does not, if there are some now.
+
+        The loop of whoever waits on it: read the descriptor (an eventfd), take the reports, arm() until it says True.
+        """
+        cdef uint32_t* word = &self._commands.doorbell.waiting
+        mb_announce(word)
+        if self._ready() == 0 and mb_load_acquire32(&self._reports.header.state) != MB_RING_CLOSED:
+            return True
+        mb_unannounce(word)
+        return False
+
+    @property
+    def answered(self):
+        """Position of the last command all of whose reports are made: published, or held."""
+        return mb_load_acquire(&self._reports.answered.value)
+
+    @property
+    def held(self):
+        """Reports that wait for the session's assurance. 0, read after `answered`: all up to that are published."""
+        return mb_load_acquire(&self._reports.answered.held)
 
     @property
     def pending(self):

@@ -36,6 +36,7 @@ def find(data: Path, say: Callable[[str], None]) -> Running | None:
     """
     status = read_status(data)
     leftovers.kill_archiver(data)  # another one is started, and goes on where it was
+    leftovers.kill_gateway(data)
     pids = [p for p in folder.living(status) if p != int(status.get("pid", 0))]
     if status.get("state") != "running" or not pids:
         return None

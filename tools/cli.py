@@ -21,6 +21,7 @@ GROUPS = (
     "commands_asset",  # asset
     "commands_market",  # market, fees
     "commands_order",  # order, book
+    "commands_key",  # key
     "commands_flow",  # replay
     "commands_journal",  # log
     "commands_backup",  # verify, backup, restore

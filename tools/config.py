@@ -147,6 +147,26 @@ class ArchiveSettings:
 
 
 @dataclass(frozen=True)
+class GatewaySettings:
+    """Of the gateway; listen "": there is none. Files are absolute, or "" for none."""
+
+    listen: str
+    workers: int
+    assurance: str
+    tls_certificate: str
+    tls_key: str
+    weight_per_minute: int
+    orders_per_ten_seconds: int
+    orders_per_day: int
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+@dataclass(frozen=True)
 class SnapshotSettings:
     """How many of the newest snapshots are kept; how often the standby takes one, 0: never."""
 
@@ -185,6 +205,7 @@ class Config:
     rings: Rings
     journal: JournalSettings
     archive: ArchiveSettings
+    gateway: GatewaySettings
     snapshots: SnapshotSettings
     standby: StandbySettings
     processes: tuple[Process, ...]
@@ -465,6 +486,7 @@ class _Loader:
             rings=Rings(**self.plain("rings")),
             journal=self.journal(),
             archive=ArchiveSettings(**self.plain("archive")),
+            gateway=self.gateway(),
             snapshots=SnapshotSettings(**self.plain("snapshots")),
             standby=StandbySettings(**self.plain("standby")),
             processes=processes,
@@ -487,6 +509,25 @@ class _Loader:
                 f"is too little for the markets: {maximum}",
                 f"{wanted} or more, as they have together",
             )
+
+    def gateway(self) -> GatewaySettings:
+        row = self.plain("gateway")
+        if not row["listen"]:
+            return GatewaySettings(**row)
+        if int(row["listen"].rpartition(":")[2]) > 65535:
+            self.fail(("gateway", "listen"), f"has no such port: {row['listen']}", "0 to 65535")
+        if not self.plain("archive")["enabled"]:
+            self.fail(
+                ("gateway", "listen"),
+                "needs the views, which answer questions about orders",
+                "archive.enabled = true",
+            )
+        if bool(row["tls_certificate"]) != bool(row["tls_key"]):
+            self.fail(("gateway",), "has a certificate or a key alone", "both, or neither")
+        for name in ("tls_certificate", "tls_key"):
+            if row[name]:
+                row[name] = str((self.path.parent / Path(row[name]).expanduser()).absolute())
+        return GatewaySettings(**row)
 
     def assets(self) -> tuple[Asset, ...]:
         rows = self.array("asset")

@@ -60,11 +60,17 @@ _REPLAY_RECORDS = 1 << 14
 
 @dataclass
 class Memory:
-    """Of a session: commands and reports; the log when it was made known; what goes with it."""
+    """Of a session: commands and reports, and its doorbell if it has one; the log when it was made
+    known; what goes with it.
+    """
 
     fds: list[int]
     after: int
     about: dict[str, Any]
+
+    @property
+    def doorbell(self) -> int:
+        return self.fds[2] if len(self.fds) > 2 else -1
 
 
 class Host:
@@ -143,13 +149,20 @@ class Host:
         The answer says how far the log was: the session's attachment comes after that. `about` is
         kept for whoever asks for the memory again.
         """
-        commands, reports = (Ring.attach(segment.map_fd(fd)) for fd in fds)
-        after = 0
-        for loop, agent in self._session_agents():
-            loop.call(partial(agent.open_session, slot, commands, reports), _CALL_TIMEOUT_S)
-            after = max(after, agent.position)
-        self._memories[slot] = Memory([os.dup(fd) for fd in fds], after, about)
-        return {"after": after}
+        commands, reports = (Ring.attach(segment.map_fd(fd)) for fd in fds[:2])
+        memory = Memory([os.dup(fd) for fd in fds], 0, about)
+        try:
+            for loop, agent in self._session_agents():
+                know = partial(agent.open_session, slot, commands, reports)
+                if isinstance(agent, Publisher):
+                    know = partial(know, doorbell=memory.doorbell)
+                loop.call(know, _CALL_TIMEOUT_S)
+                memory.after = max(memory.after, agent.position)
+        except BaseException:
+            close_all(memory.fds)
+            raise
+        self._memories[slot] = memory
+        return {"after": memory.after}
 
     def close_session(self, slot: int) -> dict[str, Any]:
         """Forget it. An error while a session is attached to the slot."""
@@ -329,11 +342,18 @@ class Host:
                 time.sleep(0.001)
 
     def balances(self, account: int) -> dict[str, Any]:
-        """What the ledger has of an account: [asset, free, held], settled up to a sequence."""
+        """What the ledger has of an account: [asset, free, held], settled up to a sequence; its
+        state, and [market, maker rate, taker rate], market 0: of those without own rates.
+        """
         loop, sequencer = self._sequencer()
 
         def ask() -> dict[str, Any]:
-            return {"balances": sequencer.balances(account), "settled": sequencer.settled}
+            return {
+                "balances": sequencer.balances(account),
+                "settled": sequencer.settled,
+                "account": sequencer.account(account),
+                "fees": sequencer.fees(account),
+            }
 
         return loop.call(ask, _CALL_TIMEOUT_S)
 

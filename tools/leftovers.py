@@ -21,7 +21,7 @@ from matchbox.tools import folder
 from matchbox.tools.folder import identity, read_status
 
 _EXIT_PATIENCE_S = 10.0
-_OURS = (b"matchbox.tools.host", b"matchbox.tools.archiver")
+_OURS = (b"matchbox.tools.host", b"matchbox.tools.archiver", b"matchbox.gateway.worker")
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,13 @@ def kill_hosts(data: Path) -> None:
         if pid in status["processes"]:
             kill_host(pid)
     kill_archiver(data)
+    kill_gateway(data)
+
+
+def kill_gateway(data: Path) -> None:
+    """End the workers of the last run's gateway."""
+    for pid in read_status(data).get("gateway", {}).get("workers", []):
+        kill_host(int(pid))
 
 
 def kill_archiver(data: Path) -> None:

@@ -320,6 +320,10 @@ class Doorkeeper:
                 f"no such flags of a request: flags={flags}, allowed={int(sum(RequestFlag))}",
             )
         assurance = _assurance(flags)
+        if flags & RequestFlag.DOORBELL and not self.access.owner(uid):
+            raise Refused(
+                Reason.NOT_PERMITTED, "a doorbell is for sessions of the exchange's own user alone"
+            )
         operates = bool(flags & RequestFlag.OPERATOR)
         capabilities = self._capabilities(int(request["capabilities"]), account, uid, operates)
         self.sweep()
@@ -350,8 +354,12 @@ class Doorkeeper:
         try:
             # All that can fail for want of descriptors comes before the engine hears of it.
             self._open_for_bot(reports, fds)
+            bell = []
+            if flags & RequestFlag.DOORBELL:
+                bell.append(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+                fds += bell
             about = {"name": name, "pid": pid, "started": process_start(pid)}
-            self._open_slot(slot, [commands, reports], about)
+            self._open_slot(slot, [commands, reports, *bell], about)
             try:
                 record = _attachment(name, slot, account, capabilities)
                 record["user"] = _user_number(uid)

@@ -190,6 +190,7 @@ _AGENT = _text(
     r"sequencer|publisher|journaler|matcher-(0|[1-9][0-9]{0,2})",
 )
 _IDLE = _choice(*IDLE)
+_FILE = _text('a file, as PEM; relative to this one; "": none', r"[^\0]{0,900}")
 
 SECTIONS: dict[str, dict[str, Key]] = {
     "": {
@@ -276,6 +277,22 @@ SECTIONS: dict[str, dict[str, Key]] = {
     "archive": {
         "enabled": Key(Truth("boolean", "true, false"), True),
         "keep_days": Key(_whole(0, 36_500), 0),
+    },
+    "gateway": {
+        "listen": Key(
+            _text(
+                '"ADDRESS:PORT", such as "127.0.0.1:8080" or "[::1]:8080"; "": no gateway',
+                r"|(\[[0-9a-fA-F:.]+\]|[^:\s\[\]]{1,255}):[0-9]{1,5}",
+            ),
+            "",
+        ),
+        "workers": Key(_whole(1, 64), 1),
+        "assurance": Key(_choice("matched", "replicated", "durable"), "durable"),
+        "tls_certificate": Key(_FILE, ""),
+        "tls_key": Key(_FILE, ""),
+        "weight_per_minute": Key(_whole(1, 2**31), 6000),
+        "orders_per_ten_seconds": Key(_whole(1, 2**31), 100),
+        "orders_per_day": Key(_whole(1, 2**31), 200_000),
     },
     "snapshots": {
         "keep": Key(_whole(1, 1000), 3),

@@ -291,7 +291,7 @@ class Standby(Host):
             )
             for readers in (1, 0)
         ]
-        open_session = partial(publisher.open_session, slot, *rings)
+        open_session = partial(publisher.open_session, slot, rings[0], rings[1])
         engine = next((e for e in self.engines if publisher in e.agents.values()), None)
         assert engine is not None
         if not engine.started:
@@ -580,8 +580,8 @@ class Standby(Host):
             publisher.adopt_market_data(market_data)
             for slot, pair in rings.items():
                 known = self._memories.get(slot)
-                after = known.after if known else 0
-                attached[slot] = publisher.adopt_session(slot, *pair, after)
+                after, bell = (known.after, known.doorbell) if known else (0, -1)
+                attached[slot] = publisher.adopt_session(slot, *pair, after, bell)
             publisher.shadow = False
             publisher.show_depths()
             for slot in self._followed - set(rings):

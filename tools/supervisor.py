@@ -53,6 +53,7 @@ from matchbox.tools.catalog import Catalog, identity, title
 from matchbox.tools.channel import close_all
 from matchbox.tools.config import Config
 from matchbox.tools.folder import read_status
+from matchbox.tools.gateway_keeper import GatewayKeeper
 from matchbox.tools.listing import Listing
 from matchbox.tools.planning import make_plan
 from matchbox.tools.process import Host, StandbyLine
@@ -62,6 +63,7 @@ from matchbox.tools.signals import StopSignals
 from matchbox.tools.standby_keeper import Memories, StandbyKeeper
 
 _STOP_PATIENCE_S = 60.0
+_GATEWAY_PATIENCE_S = 15.0
 # A journal's process may be killed so often while it starts.
 _JOURNAL_STARTS = 5
 Say = Callable[[str], None]
@@ -95,6 +97,9 @@ class Supervisor:
             changed=lambda: self._write_status("running"),
         )
         self._archiver = ArchiverKeeper(
+            config, self.data, self._selector, say, changed=lambda: self._write_status("running")
+        )
+        self._gateway = GatewayKeeper(
             config, self.data, self._selector, say, changed=lambda: self._write_status("running")
         )
         # Open for writing in every process that can be the engine: bots see the exchange's end by
@@ -188,8 +193,11 @@ class Supervisor:
             f"The exchange was running without a supervisor: adopted it, epoch {plan.epoch}, "
             f"{len(self._doors.sessions)} sessions."
         )
-        self._start_standby()
-        self._archiver.start(self._life)
+        try:
+            self._start_companions()
+        except MatchboxError as error:
+            # No reason to end what runs.
+            self.say(f"The exchange goes on without a gateway: {error}")
 
     def _memories(self) -> Memories:
         """Slot, descriptors and description of every session's memory, as the engine has it."""
@@ -334,8 +342,14 @@ class Supervisor:
         self._signals.defer()
         self.board.state = "running"
         self._write_status("running")
+        self._start_companions()
+
+    def _start_companions(self) -> None:
+        """What the exchange does not wait for."""
+        assert self.plan is not None
         self._start_standby()
         self._archiver.start(self._life)
+        self._gateway.start(self.plan, self._life)
 
     def _open_operator(self, number: int) -> Operator:
         """Our own session."""
@@ -392,15 +406,20 @@ class Supervisor:
         self._selector.register(self._signals, selectors.EVENT_READ, self._signals.drain)
         while not self._signals.asked and self._survive():
             # Slots of sessions that the engine detached are freed now and then.
-            for key, _ in self._selector.select(timeout=self._archiver.due_s or 5.0):
-                # What one of them does can end another: a session is over when its line is
-                # hung up or its process ends, and both can be in the same answer.
-                if self._selector.get_map().get(key.fd) is key:
-                    self._do(key.data)
+            self._attend(min(self._archiver.due_s or 5.0, self._gateway.due_s or 5.0))
             if self._doors is not None and not any(host.dead for host in self.hosts):
                 self._do(self._doors.sweep)
                 self._keeper.hear()
             self._archiver.tend()
+            self._gateway.tend()
+
+    def _attend(self, timeout_s: float) -> None:
+        """Do what is asked for, once something is."""
+        for key, _ in self._selector.select(timeout=timeout_s):
+            # What one of them does can end another: a session is over when its line is
+            # hung up or its process ends, and both can be in the same answer.
+            if self._selector.get_map().get(key.fd) is key:
+                self._do(key.data)
 
     def _watch(self, host: Host) -> None:
         """Wake up when it ends."""
@@ -484,6 +503,7 @@ class Supervisor:
         self.listing.go_on(self.plan, self.hosts, [PlanMarket(**m) for m in done["markets"]])
         if "journaler" not in [agent for host in self.hosts for agent in host.agents]:
             self._start_journal()
+        self._gateway.go_on(self.plan)
         self._write_status("running")
         took = done["ms"]
         self.say(
@@ -572,6 +592,7 @@ class Supervisor:
 
     def stop(self) -> None:
         """Stop in order: nothing that was sequenced is lost, and nothing stays in /dev/shm."""
+        self._end_gateway()
         if self._doors is not None:
             self._doors.close()
         self.board.state = "stopping"
@@ -590,6 +611,14 @@ class Supervisor:
         self.say(f"Stopped at sequence {last:,}; state hash {final}.")
         self._release()
 
+    def _end_gateway(self) -> None:
+        """Let its workers answer what they were asked; they may have to ask us for that."""
+        self._gateway.ask_to_end()
+        deadline = time.monotonic() + _GATEWAY_PATIENCE_S
+        while not self._gateway.ended and time.monotonic() < deadline:
+            self._attend(0.05)
+        self._gateway.kill()
+
     def _fail(self, problem: Exception | None) -> None:
         """A process died, or there was another problem: end what is left, keep what was sequenced,
         say so.
@@ -601,6 +630,7 @@ class Supervisor:
         else:
             cause = f"{type(problem).__name__}: {problem}"
             self.say(f"The exchange has failed: {cause}. Stopping.")
+        self._gateway.kill()
         self._keeper.lose()
         for host in self.hosts:
             host.end(kill=True)
@@ -629,6 +659,7 @@ class Supervisor:
     def _abandon(self) -> None:
         """Undo a start that failed."""
         self._signals.defer()
+        self._gateway.kill()
         self._keeper.lose()
         for host in self.hosts:
             host.end(kill=True)
@@ -676,6 +707,7 @@ class Supervisor:
             "engines": [h.process.pid for h in self.hosts if h.runs_engine()],
             **({"alarm": self._keeper.alarm} if self._keeper.alarm else {}),
             "archiver": self._archiver.pid,
+            **self._gateway.status(),
             "standby": self._keeper.epochs if self._keeper.ready else 0,
             "started": [folder.process_start(pid) for pid in self._pids()],
             **more,

@@ -62,3 +62,19 @@ def test_volume_is_kept_as_days_without_trades_pass(exchange: Exchange, last: in
     exchange.sequencer.clock_ns = 131 * DAY_NS
     assert trade(exchange, 1) == 1_000
     replayed(exchange)
+
+
+def test_a_look_at_the_rates_says_what_the_next_order_pays_and_changes_nothing(
+    exchange: Exchange,
+) -> None:
+    trade(exchange, 500)
+    sequencer = exchange.sequencer
+    before = sequencer.state_hash()
+    assert sequencer.fees(1) == [(0, 0, 1_000)]
+    assert sequencer.fees(99_999_999) == []
+    # By the time of the last record: a day passes with the next one.
+    sequencer.clock_ns = 101 * DAY_NS
+    assert sequencer.state_hash() == before
+    assert trade(exchange, 1) == 993
+    assert sequencer.fees(1) == [(0, 0, 993)]
+    replayed(exchange)

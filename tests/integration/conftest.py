@@ -123,6 +123,7 @@ class ExchangeProcess:
         funded: bool = True,
         standby: bool = False,
         archive: bool = False,
+        more: str = "",
     ) -> None:
         self.instance, self.data = instance, folder / "data"
         self.config = folder / "exchange.toml"
@@ -132,6 +133,7 @@ class ExchangeProcess:
         text += DEPOSITS if funded else ""
         text += "" if standby else "\n[standby]\nenabled = false\n"
         text += "" if archive else "\n[archive]\nenabled = false\n"
+        text += more
         self.config.write_text(text)
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -224,7 +226,9 @@ class ExchangeProcess:
             for child in children:
                 child.kill()
             psutil.wait_procs(children, DEADLINE_S)
-        for pid in (*self.status.get("processes", []), self.status.get("archiver", 0)):
+        workers = self.status.get("gateway", {}).get("workers", [])
+        others = (self.status.get("archiver", 0), *workers)
+        for pid in (*self.status.get("processes", []), *others):
             if pid:
                 kill_host(int(pid))
         for name in self.segments():
@@ -235,10 +239,10 @@ class ExchangeProcess:
 def make_exchange(
     tmp_path: Path, unique_name: Callable[[], str]
 ) -> Iterator[Callable[..., ExchangeProcess]]:
-    """make_exchange(topology="compact", funded=True, standby=False, archive=False): one that is not
-    running yet.
+    """make_exchange(topology="compact", funded=True, standby=False, archive=False, more=""): one
+    that is not running yet.
 
-    funded: alice and bob have 4,000,000,000 of each asset.
+    funded: alice and bob have 4,000,000,000 of each asset. more: the end of its configuration.
     """
     made: list[ExchangeProcess] = []
 
@@ -248,6 +252,7 @@ def make_exchange(
         funded: bool = True,
         standby: bool = False,
         archive: bool = False,
+        more: str = "",
     ) -> ExchangeProcess:
         folder = tmp_path / str(len(made))
         folder.mkdir()
@@ -259,6 +264,7 @@ def make_exchange(
                 funded=funded,
                 standby=standby,
                 archive=archive,
+                more=more,
             )
         )
         return made[-1]

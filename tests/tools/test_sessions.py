@@ -198,8 +198,8 @@ def test_a_host_that_cannot_answer_is_a_refusal(
 
 def test_flags_that_there_are_not_are_refused(door: Door) -> None:
     client = ControlClient(door.folder / "control.sock")
-    with pytest.raises(SessionError, match="BAD_FLAGS.*flags=16, allowed=15"):
-        client.ask(RequestKind.ATTACH, flags=16)
+    with pytest.raises(SessionError, match="BAD_FLAGS.*flags=32, allowed=31"):
+        client.ask(RequestKind.ATTACH, flags=32)
     client.close()
 
 
@@ -215,4 +215,12 @@ def test_only_operators_attach_to_operate(door: Door, as_user: Any) -> None:
     client = ControlClient(door.folder / "control.sock")
     with pytest.raises(SessionError, match="NOT_PERMITTED.*wanted=4, allowed=1"):
         client.ask(RequestKind.ATTACH, account="alice", flags=2)
+    client.close()
+
+
+def test_a_doorbell_is_for_the_exchanges_own_user(door: Door, as_user: Any) -> None:
+    as_user(1000)
+    client = ControlClient(door.folder / "control.sock")
+    with pytest.raises(SessionError, match="NOT_PERMITTED.*doorbell"):
+        client.ask(RequestKind.ATTACH, account="alice", flags=int(RequestFlag.DOORBELL))
     client.close()
