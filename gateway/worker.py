@@ -35,6 +35,7 @@ from matchbox.gateway.spot import Spot
 from matchbox.gateway.wallet import Wallet
 from matchbox.shm import segment
 from matchbox.shm.errors import MatchboxError
+from matchbox.shm.saying import complain, say
 
 _ANSWER_PATIENCE_S = 10.0
 
@@ -85,7 +86,7 @@ class Worker:
         self._over = False
 
     def _say(self, text: str) -> None:
-        print(f"{self._name}: {text}", flush=True)
+        say(f"{self._name}: {text}")
 
     async def run(self) -> None:
         """Until it is asked to stop, or the exchange has ended."""
@@ -149,7 +150,7 @@ def main(arguments: list[str]) -> int:
     try:
         uvloop.run(_run(settings))
     except MatchboxError as error:
-        print(f"gateway.{settings.number} has failed: {error}", file=sys.stderr, flush=True)
+        complain(f"gateway.{settings.number} has failed: {error}")
         return 1
     return 0
 

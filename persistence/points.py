@@ -1,9 +1,10 @@
 """Named moments at which a drill has a process die, as by SIGKILL.
 
-    MATCHBOX_DIE_AT=NAME:COUNT:FILE
+    MATCHBOX_DIE_AT=FOLDER
 
-The process that passes NAME for the COUNT-th time, and can remove FILE, kills itself: one of all
-that inherit the variable, once. Nobody sets it but drills; unset, passing() is a comparison.
+The process that passes a point, and finds a file of the point's name in FOLDER, counts; at the
+number that is in the file it removes it, and if it could, kills itself: one process dies, once.
+Nobody sets the variable but drills; unset, passing() is a comparison.
 
     journal.written     a batch is about to be committed
     journal.flushed     it is on the disk, and nobody knows yet
@@ -17,6 +18,7 @@ that inherit the variable, once. Nobody sets it but drills; unset, passing() is 
 
 import os
 import signal
+from collections import Counter
 from pathlib import Path
 
 POINTS = (
@@ -31,23 +33,34 @@ POINTS = (
 )
 VARIABLE = "MATCHBOX_DIE_AT"
 
-_wanted, _, _rest = os.environ.get(VARIABLE, "").partition(":")
-_passed = 0
+_folder = os.environ.get(VARIABLE)
+_passed: Counter[str] = Counter()
 
 
 def passing(name: str) -> None:
     """The process is at this point."""
-    if name == _wanted:
-        _pass()
+    if _folder is not None:
+        _pass(Path(_folder, name))
 
 
-def _pass() -> None:
-    global _passed
-    _passed += 1
-    count, _, token = _rest.partition(":")
-    if _passed >= int(count):
-        try:
-            Path(token).unlink()
-        except OSError:
-            return  # another one has died
-        os.kill(os.getpid(), signal.SIGKILL)
+def _pass(armed: Path) -> None:
+    try:
+        wanted = int(armed.read_text())
+        _passed[armed.name] += 1
+        if _passed[armed.name] < wanted:
+            return
+        armed.unlink()
+    except OSError:
+        return  # nobody is to die here, or another one has
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def arm(folder: Path, name: str, count: int) -> Path:
+    """Have the process die that passes this point for the count-th time from now on; the file that
+    is gone once one has. Raises KeyError for a name that is none.
+    """
+    if name not in POINTS:
+        raise KeyError(name)
+    draft = folder / f"{name}.new"
+    draft.write_text(str(count))
+    return draft.rename(folder / name)

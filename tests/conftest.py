@@ -29,7 +29,9 @@ SHM = Path("/dev/shm")
 sys.path.append(str(ROOT))
 
 # Part of the name of everything this run makes in /dev/shm, so that runs do not see each other's.
-RUN = f"t{os.getpid()}x"
+# Processes among which a run is divided (pytest -n) have one of their own each, which begins alike.
+ALL = os.environ.setdefault("MATCHBOX_TEST_RUN", f"t{os.getpid()}r")
+RUN = f"{ALL}{os.environ.get('PYTEST_XDIST_WORKER', '')}x"
 _numbers = count()
 
 
@@ -59,7 +61,9 @@ def _check_units(units: dict[str, str]) -> None:
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """The suite leaves nothing of its own in /dev/shm: remove what is there, and fail for it."""
-    left = _left_in_shm(RUN)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return  # the others are not done
+    left = _left_in_shm(ALL)
     if left:
         print(f"\nleft in /dev/shm by this run: {', '.join(left)}", file=sys.stderr)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from matchbox.shm.errors import JournalError, MatchboxError
+from matchbox.shm.saying import complain, say
 from matchbox.tools import archive_admin
 from matchbox.tools.access import Access
 from matchbox.tools.archiving import VIEWS, Archiving
@@ -76,10 +77,10 @@ def run(config: Path, data: Path, life: int) -> int:
     os.nice(_NICE)
     settings = replace(load(config), data=data)
     watch = Watch(data / "journal", life)
-    archiving = _patiently(lambda: Archiving(settings, data, say=_say))
+    archiving = _patiently(lambda: Archiving(settings, data, say=say))
     progress = Progress()
     progress.tell(archiving.position)
-    server = PullServer(data, data / VIEWS, Access(settings, archiving.catalog), progress, _say)
+    server = PullServer(data, data / VIEWS, Access(settings, archiving.catalog), progress, say)
     try:
         while not watch.asked:
             done = _patiently(archiving.work)
@@ -90,7 +91,7 @@ def run(config: Path, data: Path, life: int) -> int:
             if watch.over:
                 break
             for day in archive_admin.drop_old(data / VIEWS, settings.archive.keep_days):
-                _say(f"The views of {day} are older than archive.keep_days, and were removed.")
+                say(f"The views of {day} are older than archive.keep_days, and were removed.")
             watch.wait(_PATIENCE_S)
             if not watch.over:
                 time.sleep(LINGER_S)
@@ -112,17 +113,13 @@ def _patiently(work: Callable[[], T]) -> T:
     raise AssertionError
 
 
-def _say(text: str) -> None:
-    print(text, flush=True)
-
-
 def main(arguments: list[str]) -> int:
     config, data, life = arguments
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         return run(Path(config), Path(data), int(life))
     except MatchboxError as error:
-        print(f"The archiver has failed: {error}", file=sys.stderr, flush=True)
+        complain(f"The archiver has failed: {error}")
         return 1
 
 

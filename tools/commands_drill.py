@@ -18,12 +18,26 @@ NAMES = (
 )
 # Those after which an operator has to start the exchange again.
 _ONLY_OURS = ("powercut", "disk-full", "everything", "twice")
+# Where one process dies in a throw-away exchange.
+_POINTS = (
+    "journal.written",
+    "journal.flushed",
+    "snapshot.written",
+    "takeover.fenced",
+    "takeover.drained",
+    "takeover.adopted",
+    "recovery.replayed",
+    "archive.replayed",
+)
+_LISTED = ", ".join((*NAMES, *_POINTS))
 
 
 def register(app: typer.Typer) -> None:
     @app.command()
     def drill(
-        name: str = typer.Argument(..., metavar="DRILL", help=", ".join(NAMES)),
+        names: list[str] = typer.Argument(
+            ..., metavar="DRILL...", help=_LISTED
+        ),
         data: str = typer.Option(
             "",
             "--on",
@@ -34,7 +48,10 @@ def register(app: typer.Typer) -> None:
             [], metavar="NAME", help="With --on: who trades; repeatable, two at least."
         ),
         market: str = typer.Option("", metavar="SYMBOL", help="With --on: what is traded."),
-        count: int = typer.Option(1, "--count", "-n", min=1, help="How many faults."),
+        count: int = typer.Option(
+            0, "--count", "-n", min=0, help="Faults; 0: each once."
+        ),
+        kills: int = typer.Option(0, min=0, help="More faults, until so many were killed."),
         rate: float = typer.Option(20_000, min=1, help="Commands per second, of all clients."),
         sessions: int = typer.Option(2, min=1, max=8, help="Clients."),
         assurance: str = typer.Option("matched", help="matched, replicated or durable."),
@@ -52,7 +69,8 @@ def register(app: typer.Typer) -> None:
         takeover. promote: a planned switch. standby-lag: the standby far behind, then failover.
         slow-disk, disk-full: the journaler stalls, or may not write. hostile-bot: noise in a
         session's ring. everything: all processes at once. twice: and again in the recovery.
-        powercut: their memory, too. random: any of them, so many times.
+        powercut: their memory, too. journal.written and so on: a process dies at that point.
+        random: any of them, so many times.
         """
         import tempfile
         from pathlib import Path
@@ -63,15 +81,17 @@ def register(app: typer.Typer) -> None:
         from matchbox.tools.drill import instance as instances
         from matchbox.tools.drill.drill import Wishes, run
 
-        if name not in NAMES:
-            raise BadArgument(f"no such drill: {name}; allowed: {', '.join(NAMES)}")
-        if data and name in _ONLY_OURS:
-            raise BadArgument(f"{name} stops the exchange: only without --on")
+        for name in names:
+            if name not in (*NAMES, *_POINTS):
+                raise BadArgument(f"no such drill: {name}; allowed: {_LISTED}")
+            if data and name in (*_ONLY_OURS, *_POINTS):
+                raise BadArgument(f"{name} needs an exchange of its own: only without --on")
         if data and (len(account) < 2 or not market):
             raise BadArgument("with --on, --market and two times --account say who trades what")
         wishes = Wishes(
-            name,
-            count,
+            tuple(names),
+            count or len(names),
+            kills,
             rate,
             sessions,
             assurance,
@@ -80,14 +100,14 @@ def register(app: typer.Typer) -> None:
             market=market or instances.MARKET,
         )
         with (
-            Console(stderr=True).status(f"Drill {name}") as status,
+            Console(stderr=True).status(f"Drill {', '.join(names)}") as status,
             tempfile.TemporaryDirectory(prefix="matchbox-drill-") as folder,
         ):
             if data:
                 found = run(instances.running(data), wishes, Path(folder), status.update)
             else:
                 # A ring that a standby soon falls behind.
-                slots = 1 << 14 if name == "standby-lag" else 1 << 18
+                slots = 1 << 14 if "standby-lag" in names else 1 << 18
                 with instances.throw_away(sessions, topology=topology, log_slots=slots) as exchange:
                     found = run(exchange, wishes, Path(folder), status.update)
         print(found.to_json() if as_json else found.text())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from matchbox.shm.connect import data_folder, look
 from matchbox.shm.errors import BadArgument
+from matchbox.shm.saying import complain, say
 from matchbox.tools import folder
 from matchbox.tools.config import Config, load
 from matchbox.tools.folder import read_status
@@ -30,11 +31,11 @@ def up(path: Path, data: Path | None, topology: str, detach: bool) -> int:
     if detach:
         return _up_detached(config, path, topology)
     with StopSignals() as signals:
-        supervisor = Supervisor(config, signals, say=lambda text: print(text, flush=True))
+        supervisor = Supervisor(config, signals, say=say)
         try:
             supervisor.start()
         except KeyboardInterrupt:
-            print(f"Exchange {config.instance} was stopped before it served.", file=sys.stderr)
+            complain(f"Exchange {config.instance} was stopped before it served.")
             return 1
         _greet(config, supervisor)
         return supervisor.run()
@@ -43,20 +44,20 @@ def up(path: Path, data: Path | None, topology: str, detach: bool) -> int:
 def _greet(config: Config, supervisor: Supervisor) -> None:
     """Say what runs and what can be done with it."""
     assert supervisor.plan is not None
-    print(
+    rows = [
         f"Exchange {config.instance} is running, epoch {supervisor.plan.epoch}, "
         f"data in {config.data}."
-    )
+    ]
     for thread in supervisor.plan.threads:
         where = "any core" if thread.core is None else f"core {thread.core}"
-        print(f"  {thread.name:<12} {where}, {thread.idle:<5}  {', '.join(thread.agents)}")
+        rows.append(f"  {thread.name:<12} {where}, {thread.idle:<5}  {', '.join(thread.agents)}")
     markets = ", ".join(market.symbol for market in supervisor.catalog.markets.values())
-    print(f"  markets      {markets or 'none'}")
+    rows.append(f"  markets      {markets or 'none'}")
     if config.markets and config.accounts:
         market, account = config.markets[0], config.accounts[0]
         price = 100 * market.price_step_ticks * market.tick_size
         quantity = max(market.min_quantity_lots, market.quantity_step_lots) * market.lot_size
-        print(
+        rows.append(
             "Next, in another terminal:\n"
             f"  matchbox status {config.data}\n"
             f"  python - <<'END'\n"
@@ -68,7 +69,7 @@ def _greet(config: Config, supervisor: Supervisor) -> None:
             "END\n"
             "Ctrl-C here, or `matchbox down`, stops it."
         )
-    sys.stdout.flush()
+    say("\n".join(rows))
 
 
 def _up_detached(config: Config, path: Path, topology: str) -> int:

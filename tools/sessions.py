@@ -47,6 +47,7 @@ from matchbox.shm.records import (
     Kind,
 )
 from matchbox.shm.ring import Ring, ring_bytes
+from matchbox.shm.saying import complain
 from matchbox.shm.session import Session
 from matchbox.tools.access import Access, user_name
 from matchbox.tools.channel import Channel, close_all
@@ -253,7 +254,7 @@ class Doorkeeper:
             self._hang_up(line)
             raise
         except Exception:
-            traceback.print_exc()
+            complain(traceback.format_exc())
             self._hang_up(line)
         finally:
             close_all(fds)

@@ -25,8 +25,8 @@ from matchbox.tools.process import STANDBY, Host, StandbyLine
 
 _PROMOTION_PATIENCE_S = 60.0
 _HEAR_EVERY_S = 5.0
-# A standby that dies more often than this, in so many seconds, will die again.
-_MOST_DEATHS, _DEATHS_WITHIN_S = 4, 60.0
+# After so many deaths within so long, one that died is not replaced at once.
+_DEATHS_AT_ONCE, _DEATHS_WITHIN_S, _LONGEST_PAUSE_S = 8, 60.0, 30.0
 
 Memories = Iterator[tuple[int, list[int], dict[str, Any]]]
 
@@ -57,9 +57,11 @@ class StandbyKeeper:
         self._memories, self._connect, self._changed = memories, connect, changed
         self._hear_at = 0.0
         self._deaths: list[float] = []
+        self._due: float | None = None  # when another one is to be started
 
     def start(self, plan: Plan, matchers: Any, settings: dict[str, Any], life: int) -> None:
         """Start one for this plan, if there is to be one; it is not waited for."""
+        self._due = None
         if not self._config.standby.enabled:
             return
         self.epochs += 1
@@ -126,24 +128,31 @@ class StandbyKeeper:
         """There was one, and its process has ended."""
         return self.host is not None and self.host.dead
 
-    def bury(self) -> bool:
-        """It has died. True: start another one; False: that has happened too often."""
+    def bury(self) -> None:
+        """It has died: another one is due, at once, or later if that happens again and again."""
         assert self.host is not None
         how = self.host.how
         self.lose()
         now = time.monotonic()
         self._deaths = [t for t in self._deaths if now - t < _DEATHS_WITHIN_S]
         self._deaths.append(now)
-        if len(self._deaths) > _MOST_DEATHS:
-            self._say(
-                f"The standby ended: {how}. It has done so {_MOST_DEATHS + 1} times in "
-                f"{_DEATHS_WITHIN_S:.0f} s: no other is started. A death of the engine stops the "
-                "exchange now."
-            )
+        pause = 0.0
+        if len(self._deaths) > _DEATHS_AT_ONCE:
+            pause = min(2.0 ** (len(self._deaths) - _DEATHS_AT_ONCE - 1), _LONGEST_PAUSE_S)
+        self._due = now + pause
+        when = f" in {pause:.0f} s" if pause else ""
+        self._say(f"The standby ended: {how}. Another one is started{when}.")
+        if pause:
             self._changed()
-            return False
-        self._say(f"The standby ended: {how}. Another one is started.")
-        return True
+
+    @property
+    def due_s(self) -> float | None:
+        """In how many seconds another one is to be started; None: that is not due."""
+        return None if self._due is None else max(self._due - time.monotonic(), 0.001)
+
+    @property
+    def due(self) -> bool:
+        return self._due is not None and time.monotonic() >= self._due
 
     def lose(self) -> None:
         """Forget it, end it, and remove what it had in shared memory."""

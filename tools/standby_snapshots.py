@@ -5,7 +5,6 @@ copies its own state, and goes on; the rest, hashing and writing, is done by a t
 """
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from matchbox.persistence import snapshots
 from matchbox.persistence.journal import Reader
 from matchbox.shm.errors import MatchboxError, SnapshotError
 from matchbox.shm.records import LOG_RECORD
+from matchbox.shm.saying import complain
 from matchbox.tools.catalog import defining
 
 _DURABLE_PATIENCE_S = 60.0
@@ -53,7 +53,7 @@ class StandbySnapshots:
     def put_off(self, why: str) -> None:
         """It could not be taken now."""
         self._taken_s = time.monotonic()
-        print(f"No snapshot: {why or 'the engine has died'}", file=sys.stderr, flush=True)
+        complain(f"No snapshot: {why or 'the engine has died'}")
 
     def write(self, image: Image, epoch: int, durable: Callable[[], int]) -> None:
         """Write it in a thread of its own, once its record is durable."""

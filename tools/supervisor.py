@@ -45,6 +45,7 @@ from matchbox.shm.errors import (
 from matchbox.shm.reasons import describe
 from matchbox.shm.records import MARKET_RECORD, MONEY_RECORD, Kind
 from matchbox.shm.ring import Ring
+from matchbox.shm.saying import complain
 from matchbox.shm.session import Session
 from matchbox.tools import adoption, folder
 from matchbox.tools.adoption import Running
@@ -393,7 +394,7 @@ class Supervisor:
         except Exception as error:
             problem = error
             if not isinstance(error, MatchboxError):
-                traceback.print_exc()
+                complain(traceback.format_exc())
         self._fail(problem)
         return 1
 
@@ -406,7 +407,8 @@ class Supervisor:
         self._selector.register(self._signals, selectors.EVENT_READ, self._signals.drain)
         while not self._signals.asked and self._survive():
             # Slots of sessions that the engine detached are freed now and then.
-            self._attend(min(self._archiver.due_s or 5.0, self._gateway.due_s or 5.0))
+            waits = (self._archiver.due_s, self._gateway.due_s, self._keeper.due_s)
+            self._attend(min(wait or 5.0 for wait in waits))
             if self._doors is not None and not any(host.dead for host in self.hosts):
                 self._do(self._doors.sweep)
                 self._keeper.hear()
@@ -441,7 +443,9 @@ class Supervisor:
                 return False
             self.say(f"Process {host.name} (journaler) ended: {host.how}. Another one is started.")
             self._replace_journal(host)
-        if self._keeper.dead and self._keeper.bury():
+        if self._keeper.dead:
+            self._keeper.bury()
+        if self._keeper.due:
             self._start_standby()
         return True
 

@@ -5,7 +5,6 @@ outage.
 """
 
 import os
-import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from matchbox.shm import segment
 from matchbox.shm.board import Board
 from matchbox.shm.errors import JournalError
 from matchbox.shm.ring import Ring
+from matchbox.shm.saying import complain
 
 
 class EngineThread:
@@ -170,15 +170,13 @@ def guard(run: Callable[[], None]) -> None:
     """Run a thread's work; whatever it raises ends the process."""
     try:
         run()
+        return
     except JournalError as error:
         # The disk is full, or has failed: there is no place in the code to show for it.
-        print(f"The journal cannot go on: {error}", file=sys.stderr)
-        sys.stderr.flush()
-        os._exit(70)
+        complain(f"The journal cannot go on: {error}")
     except BaseException:
-        traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(70)
+        complain(traceback.format_exc())
+    os._exit(70)
 
 
 def pin(core: int | None) -> None:

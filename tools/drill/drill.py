@@ -14,12 +14,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from matchbox.persistence import points
 from matchbox.persistence.journal import Reader
 from matchbox.shm.errors import MatchboxError
 from matchbox.tools.drill import check, faults, receipt
@@ -38,13 +40,13 @@ Say = Callable[[str], object]
 class Wishes:
     """How a drill is to be."""
 
-    name: str
+    faults: tuple[str, ...]  # in turn; "random": any
     count: int = 1
+    kills: int = 0  # more faults, until so many processes were killed
     rate: float = 20_000.0
     sessions: int = 2
     assurance: str = "matched"
     seed: int = 1
-    points: tuple[str, ...] = field(default=())
     accounts: tuple[str, ...] = ()  # of an exchange that runs
     market: str = MARKET
 
@@ -114,6 +116,7 @@ def run(instance: Instance, wishes: Wishes, folder: Path, say: Say = lambda text
     Raises MatchboxError if it cannot be done; what was lost is in the receipt.
     """
     scene = Scene(instance, np.random.default_rng(wishes.seed), folder)
+    instance.environment = {points.VARIABLE: str(folder)}
     if instance.ours and not instance.up():
         raise MatchboxError(f"the exchange does not start: {instance.said[-2000:]}")
     instance.ready()
@@ -141,7 +144,7 @@ def run(instance: Instance, wishes: Wishes, folder: Path, say: Say = lambda text
         found.blame(f"{expected} faults needed another engine, there were {len(turns)}")
     seconds = (ended_ns - began_ns) / 1e9
     return Receipt(
-        wishes.name,
+        ", ".join(wishes.faults),
         round(seconds, 1),
         round(found.commands / seconds),
         sum(strike.kills for strike in strikes),
@@ -164,15 +167,20 @@ def _clients(instance: Instance, wishes: Wishes, folder: Path) -> Iterator[Clien
 
 def _strike(scene: Scene, wishes: Wishes, say: Say) -> Iterator[Strike]:
     time.sleep(_SETTLE_S)
-    for number in range(wishes.count):
+    kills = 0
+    for number in count():
+        if number >= wishes.count and kills >= wishes.kills:
+            return
         scene.instance.ready()
+        name = wishes.faults[number % len(wishes.faults)]
         fault = (
             faults.pick(scene.random, ours=scene.instance.ours)
-            if wishes.name == "random"
-            else FAULTS[wishes.name]
+            if name == "random"
+            else FAULTS[name]
         )
         done = fault(scene)
-        say(f"{number + 1} of {wishes.count}: {done.what}")
+        kills += done.kills
+        say(f"{number + 1}: {done.what}")
         yield done
         if done.turns:
             scene.wait(0.2)

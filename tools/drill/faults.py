@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -127,16 +126,53 @@ def _again(scene: Scene) -> None:
 
 def twice(scene: Scene) -> Strike:
     """Everything, and the engine once more while it recovers."""
-    token = scene.folder / "die-in-recovery"
-    token.touch()
-    value = f"recovery.replayed:{int(scene.random.integers(1, 3))}:{token}"
-    scene.instance.environment = {points.VARIABLE: value}
-    try:
-        done = _kill_all(scene, Strike("kill everything, and again in the recovery", turns=True))
-    finally:
-        scene.instance.environment = {}
-    done.kills += not token.exists()
+    armed = points.arm(scene.folder, "recovery.replayed", int(scene.random.integers(1, 3)))
+    done = _kill_all(scene, Strike("kill everything, and again in the recovery", turns=True))
+    done.kills += _disarm(armed)
     return done
+
+
+def _disarm(armed: Path) -> bool:
+    """Has a process died there? If not, none will."""
+    try:
+        armed.unlink()
+    except FileNotFoundError:
+        return True
+    return False
+
+
+def at_point(name: str) -> Fault:
+    """Have the process die that passes this point next; see points.py."""
+
+    def strike(scene: Scene) -> Strike:
+        part, _, _ = name.partition(".")
+        if part == "recovery":
+            return twice(scene)
+        done = Strike(f"die at {name}", turns=part == "takeover")
+        armed = points.arm(scene.folder, name, 1)
+        done.now()
+        if part == "takeover":
+            done.pids = [scene.instance.pid("engine")]
+            done.kills += send(done.pids[0], signal.SIGKILL)
+        elif part == "snapshot":
+            _ask_for_snapshot(scene)
+        wait_for(lambda: not armed.exists(), f"a process dies at {name}")
+        done.kills += 1
+        if part == "takeover":
+            _again(scene)
+        return done
+
+    return strike
+
+
+def _ask_for_snapshot(scene: Scene) -> None:
+    connection = scene.instance.operator()
+    try:
+        connection.take_snapshot()
+    except MatchboxError:
+        pass  # whoever wrote it is dead
+    finally:
+        connection.close()
 
 
 def failover(scene: Scene) -> Strike:
@@ -222,17 +258,21 @@ _HOSTILE = """
 import os, sys, time
 import numpy as np, matchbox
 from matchbox.shm.records import COMMAND
-session = matchbox.connect(sys.argv[1], account=sys.argv[2])
 random = np.random.default_rng(int(sys.argv[3]))
+session = None
 end = time.monotonic() + 30
 while time.monotonic() < end:
     rows = np.frombuffer(random.bytes(64 * COMMAND.itemsize), COMMAND).copy()
     rows["kind"] = random.integers(0, 60, len(rows))
     rows["account"] = 0
     try:
+        # One that is put out comes again.
+        session = session or matchbox.connect(sys.argv[1], account=sys.argv[2])
         session.submit(rows)
     except matchbox.RingFull:
         os.sched_yield()
+    except matchbox.MatchboxError:
+        session = None
 """
 
 
@@ -278,6 +318,7 @@ FAULTS: dict[str, Fault] = {
     "promote": promote,
     "everything": everything,
     "twice": twice,
+    **{name: at_point(name) for name in points.POINTS},
 }
 # What a random drill picks from, and how often.
 RANDOM: tuple[tuple[Fault, int], ...] = (
@@ -299,6 +340,7 @@ RANDOM_OURS: tuple[tuple[Fault, int], ...] = (
     (kill("supervisor"), 1),
     (kill("supervisor", "engine"), 1),
     (twice, 1),
+    *((at_point(name), 1) for name in points.POINTS),
 )
 
 
@@ -306,33 +348,3 @@ def pick(random: np.random.Generator, *, ours: bool) -> Fault:
     chosen = RANDOM_OURS if ours else RANDOM
     weights = np.array([weight for _, weight in chosen], float)
     return chosen[int(random.choice(len(chosen), p=weights / weights.sum()))][0]
-
-
-def at_point(name: str, count: int) -> Fault:
-    """Have the process die that passes this point next; the exchange has been started for it."""
-
-    def strike(scene: Scene) -> Strike:
-        token = scene.folder / f"die-at-{name}"
-        done = Strike(f"die at {name}", turns=name.startswith(("takeover", "recovery")))
-        done.note = f"at passing {count}"
-        if name.startswith("takeover"):
-            done.now()
-            send(scene.instance.pid("engine"), signal.SIGKILL)
-            done.kills = 1
-        done.kills += _passed(token)
-        done.now()
-        return done
-
-    return strike
-
-
-def _passed(token: Path) -> int:
-    wait_for(lambda: not token.exists(), "the point is passed")
-    return 1
-
-
-def environment(folder: Path, name: str, count: int) -> dict[str, Any]:
-    """For the start of an exchange one of whose processes is to die at a point."""
-    token = folder / f"die-at-{name}"
-    token.touch()
-    return {points.VARIABLE: f"{name}:{count}:{token}"}

@@ -167,7 +167,8 @@ class Instance:
             return next((pid for pid in engines if pid in alive), 0)
         agents = self._agents()
         if role == "journal":
-            return agents.get("journaler", 0)
+            pid = agents.get("journaler", 0)
+            return pid if pid in alive else 0
         others = [int(pid) for pid in status.get("processes", [])]
         named = {*engines, agents.get("journaler", 0)}
         return next((pid for pid in others if pid in alive and pid not in named), 0)

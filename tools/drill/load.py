@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matchbox.shm.connect import connect
-from matchbox.shm.errors import Detached, EngineDown, RingFull, SessionError
+from matchbox.shm.errors import Detached, EngineDown, MatchboxError, RingFull, SessionError
 from matchbox.shm.records import (
     COMMAND,
     NEW_ORDER,
@@ -74,6 +74,7 @@ class Client:
         self.reports: list[NDArray[Any]] = []
         self.lives: list[tuple[int, int, int]] = []
         self.session: Session | None = None
+        self.refused = ""  # why it could not attach
         self._ids: list[bytes] = []
         self._orders = 0
         self._answered = 0
@@ -92,7 +93,8 @@ class Client:
                     name=f"drill-{self.order.account}",
                     assurance=self.order.assurance,
                 )
-            except SessionError:
+            except SessionError as error:
+                self.refused = str(error)
                 time.sleep(_AGAIN_S)
                 continue
             self._market = self.session.market(self.order.market).number
@@ -169,7 +171,7 @@ class Client:
             except (EngineDown, Detached):
                 self._over()
                 if not self.attach(_ANSWER_S):
-                    return
+                    raise MatchboxError(self.refused) from None
                 began, done = time.monotonic(), 0.0
 
     def finish(self) -> None:
@@ -214,14 +216,16 @@ def main() -> int:
     order = Order(**json.loads(sys.argv[1]))
     client = Client(order)
     os.nice(1)
-    if not client.attach(_ANSWER_S):
-        print("no exchange answers", file=sys.stderr)
-        return 1
-    print("ready", flush=True)
-    client.work()
-    if client.session is not None:
+    try:
+        if not client.attach(_ANSWER_S):
+            raise MatchboxError(client.refused)
+        print("ready", flush=True)
+        client.work()
         client.finish()
-    client.write()
+        client.write()
+    except MatchboxError as error:
+        print(f"client {order.account} has failed: {error}", file=sys.stderr, flush=True)
+        return 1
     return 0
 
 
