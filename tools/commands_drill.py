@@ -35,9 +35,7 @@ _LISTED = ", ".join((*NAMES, *_POINTS))
 def register(app: typer.Typer) -> None:
     @app.command()
     def drill(
-        names: list[str] = typer.Argument(
-            ..., metavar="DRILL...", help=_LISTED
-        ),
+        names: list[str] = typer.Argument(..., metavar="DRILL...", help=_LISTED),
         data: str = typer.Option(
             "",
             "--on",
@@ -48,9 +46,7 @@ def register(app: typer.Typer) -> None:
             [], metavar="NAME", help="With --on: who trades; repeatable, two at least."
         ),
         market: str = typer.Option("", metavar="SYMBOL", help="With --on: what is traded."),
-        count: int = typer.Option(
-            0, "--count", "-n", min=0, help="Faults; 0: each once."
-        ),
+        count: int = typer.Option(0, "--count", "-n", min=0, help="Faults; 0: each once."),
         kills: int = typer.Option(0, min=0, help="More faults, until so many were killed."),
         rate: float = typer.Option(20_000, min=1, help="Commands per second, of all clients."),
         sessions: int = typer.Option(2, min=1, max=8, help="Clients."),
