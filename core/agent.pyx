@@ -12,3 +12,7 @@ cdef class Agent:
         with nogil:
             work = self.c_agent.poll(self.c_agent.state)
         return work
+
+    cdef void show_hand(self, mb_in_hand* hand, object board):
+        """For those that have anything in hand."""
+        self._board = board

@@ -28,6 +28,7 @@ from matchbox.shm.ring cimport mb_ring
 cdef enum:
     CHUNK = 256             # records of one poll
     MOST_PAIRS = 65         # event rings: the ledger's and 64 matchers'
+    MOST_CUTS = 16
 
 cdef enum follower_stage:
     WAITING = 0             # somebody else replays, from the journal
@@ -62,6 +63,8 @@ ctypedef struct follower:
     uint64_t passed_over    # events that were not there
     int wrong               # enum replay_difference, or OTHER_EVENT
     uint64_t replicated     # as last said
+    uint64_t cuts[16]       # records of the source that are marked as cut out (persistence/cuts.py) when they are copied
+    uint32_t cut_count
     mb_record different
     mb_record chunk[256 + 4]
 

@@ -10,7 +10,7 @@ from matchbox.core.bits cimport mb_copy_record
 from matchbox.core.replaying cimport replay_records
 from matchbox.core.sequencer cimport Sequencer
 from matchbox.core.sequencing cimport GROUP_MAX
-from matchbox.shm.records cimport mb_event, mb_record
+from matchbox.shm.records cimport MB_CUT, mb_event, mb_record
 from matchbox.shm.ring cimport *
 
 from matchbox.core.sequencer import difference
@@ -112,6 +112,14 @@ cdef inline bint _lapped(const follower* f) noexcept nogil:
         and mb_load_relaxed(&f.source.readers[f.journaler].value) > position
 
 
+cdef void _mark(follower* f, uint64_t count) noexcept nogil:
+    """The records that are cut out, among those that were copied."""
+    cdef uint32_t i
+    for i in range(f.cut_count):
+        if f.chunk[0].sequence <= f.cuts[i] < f.chunk[0].sequence + count:
+            f.chunk[f.cuts[i] - f.chunk[0].sequence].reserved = MB_CUT
+
+
 cdef int64_t _poll(void* state) noexcept nogil:
     cdef follower* f = <follower*>state
     cdef uint64_t position, produced, limit, count, done, i
@@ -136,6 +144,8 @@ cdef int64_t _poll(void* state) noexcept nogil:
     if _lapped(f):
         f.stage = LAPPED
         return 0
+    if f.cut_count:
+        _mark(f, count)
     done = replay_records(f.own, f.chunk, count, min(limit - position, <uint64_t>CHUNK), f.stage == DRAINING,
                           &f.wrong, &at)
     if f.wrong:
@@ -211,6 +221,21 @@ cdef class Follower(Agent):
         cdef uint32_t i
         total = sum(self.state.compared[i] for i in range(self.state.pairs))
         return total - self.state.passed_over, self.state.passed_over
+
+    @property
+    def passed(self):
+        """Up to which record the living matchers and publisher are past all."""
+        return _least(self.state.source, self.state.gates, mb_load_acquire(&self.state.source.producer.value))
+
+    def cut_out(self, uint64_t sequence):
+        """A record of the source, not replayed yet, is cut out. What the dead engine said of it is not compared."""
+        cdef uint32_t i
+        if self.state.cut_count == MOST_CUTS:
+            raise BadArgument(f"too many records to cut out at once: maximum={MOST_CUTS}")
+        self.state.cuts[self.state.cut_count] = sequence
+        self.state.cut_count += 1
+        for i in range(self.state.pairs):
+            self.state.aligned[i] = APART
 
     @property
     def reachable(self):

@@ -6,6 +6,8 @@ from matchbox.shm.board import Board
 
 T = TypeVar("T")
 
+def show_faults() -> None: ...
+
 class Loop:
     def __init__(
         self,

@@ -14,7 +14,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 import threading
 
-from matchbox.core.agent cimport Agent, agent
+from matchbox.core.agent cimport Agent, agent, mb_in_hand
 from matchbox.core.sequencer cimport Sequencer, sequencer_due_in
 from matchbox.core.sequencer_state cimport SLOT_LIVE, sequencer, session_slot
 from matchbox.shm.ring cimport (
@@ -28,6 +28,8 @@ cdef extern from *:
     """
     #include <linux/futex.h>
     #include <sched.h>
+    #include <signal.h>
+    #include <string.h>
     #include <sys/syscall.h>
     #include <time.h>
     #include <unistd.h>
@@ -57,7 +59,31 @@ cdef extern from *:
             mb_park(words[0], count > 1 ? 1000000 : timeout_ns);
         }
     }
+
+    /* Where the agent that this thread polls shows the signal that it dies of. */
+    static __thread uint32_t *mb_at_fault;
+    static inline void mb_show_fault_at(uint32_t *word) { mb_at_fault = word; }
+    static const int mb_faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
+    static struct sigaction mb_before[NSIG];
+
+    /* Then it dies as it would have: the instruction is tried again, abort() goes on. */
+    static void mb_on_fault(int number) {
+        if (mb_at_fault) *(volatile uint32_t *)mb_at_fault = (uint32_t)number;
+        sigaction(number, &mb_before[number], NULL);
+    }
+
+    static inline void mb_show_faults(void) {
+        struct sigaction action;
+        unsigned i;
+        memset(&action, 0, sizeof(action));
+        action.sa_handler = mb_on_fault;
+        sigemptyset(&action.sa_mask);
+        for (i = 0; i < sizeof(mb_faults) / sizeof(*mb_faults); i++)
+            sigaction(mb_faults[i], &action, &mb_before[mb_faults[i]]);
+    }
     """
+    void mb_show_fault_at(uint32_t* word) nogil
+    void mb_show_faults()
     void mb_park_any(uint32_t** words, unsigned int count, int64_t timeout_ns) nogil
     int sched_yield() nogil
 
@@ -83,7 +109,16 @@ ctypedef struct agent_row:      # as in shm/board.py
     uint64_t work
     uint64_t position
     uint64_t parks
-    char reserved[56]
+    mb_in_hand hand
+    uint32_t fault              # the signal that it died of, if that was its own
+    char reserved[36]
+
+
+def show_faults():
+    """Have the agents of this process show on the board which signal they die of, if that was their own (SIGSEGV,
+    SIGBUS, SIGILL, SIGFPE, SIGABRT). Once in a process.
+    """
+    mb_show_faults()
 
 
 cdef idle_strategy _idle_strategy(str idle) except *:
@@ -144,6 +179,7 @@ cdef class Loop:
         for i, one in enumerate(agents):
             self._agents[i] = one.c_agent
             self._rows[i] = <agent_row*>(base + <size_t>AGENTS_OFFSET) + <uint32_t>rows[i]
+            one.show_hand(&self._rows[i].hand, board)
             if isinstance(one, Sequencer):
                 self._sequencer = &(<Sequencer>one).state
         self._count = len(agents)
@@ -181,9 +217,11 @@ cdef class Loop:
         cdef int64_t total = 0, work
         cdef uint32_t i
         for i in range(self._count):
+            mb_show_fault_at(&self._rows[i].fault)
             work = self._agents[i].poll(self._agents[i].state)
             self._work[i] += <uint64_t>work
             total += work
+        mb_show_fault_at(NULL)
         self._rounds += 1
         if self._rounds % SHOW_ROUNDS == 0:
             self._show()

@@ -17,7 +17,7 @@ The same functions serve Matcher.process() and MatcherAgent.poll().
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from matchbox.core.agent cimport Agent
+from matchbox.core.agent cimport Agent, mb_in_hand, mb_poison
 from matchbox.core.markets cimport market_table
 from matchbox.core.taker cimport DONE, FULL, MORE, event_room, matcher_status, taker
 from matchbox.shm.records cimport mb_list_record, mb_record, mb_terms_record
@@ -46,6 +46,7 @@ ctypedef struct matcher:
     uint8_t legs            # of the list
     uint8_t leg             # how many have been seen
     bint check_holds        # refuse amends that their hold does not cover
+    mb_poison poison
     replacement replaced
     mb_terms_record terms
     mb_list_record of_list
@@ -56,6 +57,7 @@ ctypedef struct matcher_agent:
     mb_reader log
     mb_producer events
     uint64_t refused_markets    # ADD_MARKET records that do not fit what was prepared
+    mb_in_hand* hand
 
 
 # Process `record` as log record `sequence`, or go on with it. The caller has room for one event at least, or gets FULL.
@@ -72,5 +74,6 @@ cdef class Matcher:
 
 cdef class MatcherAgent(Agent):
     cdef matcher_agent state
+    cdef void show_hand(self, mb_in_hand* hand, object board)
     cdef readonly Ring log
     cdef readonly Ring events

@@ -30,7 +30,7 @@ it.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
-from matchbox.core.agent cimport Agent
+from matchbox.core.agent cimport Agent, MB_MATCHING, mb_in_hand, mb_take_in_hand, mb_take_poison
 from matchbox.core.bits cimport mb_copy_record, mb_likely, mb_prefetch, mb_unlikely
 from matchbox.core.book cimport (
     SHOWS, book, book_bucket, book_crosses, book_find, book_free, book_hidden, book_hide, book_new, book_pair,
@@ -400,7 +400,9 @@ cdef inline uint16_t _find_place(matcher* m, const mb_record* record, const mb_t
         return MB_UNKNOWN_MARKET
     reason = validate_command(record, terms, &t.place.rules, True)
     if mb_unlikely(reason != MB_NONE):
-        return reason
+        # No sequencer lets through what has something in reserve: a record that is cut has it from who reads the log.
+        return MB_POISONED if record.reserved == MB_CUT else reason
+    mb_take_poison(&m.poison, record.quantity_lots)
     t.sequence = sequence
     t.index = 0
     t.triggered = False
@@ -817,6 +819,7 @@ cdef int64_t _poll(void* state) noexcept nogil:
     room.limit = room.position + (events if events < POLL_EVENTS else POLL_EVENTS)
     while done < ready:
         record = <const mb_record*>mb_reader_slot(&a.log, done)
+        mb_take_in_hand(a.hand, record.sequence)
         if done + AHEAD_BUCKET < ready:
             _ahead(&a.core, <const mb_record*>mb_reader_slot(&a.log, done + AHEAD_BUCKET),
                    <const mb_record*>mb_reader_slot(&a.log, done + AHEAD_ORDER),
@@ -825,6 +828,7 @@ cdef int64_t _poll(void* state) noexcept nogil:
         if status != DONE:
             break
         done += 1
+    mb_take_in_hand(a.hand, 0)
     events = room.position - a.events.position
     if events:
         mb_publish(&a.events, events)
@@ -890,6 +894,16 @@ cdef class MatcherAgent(Agent):
         memset(&self.state, 0, sizeof(matcher_agent))
         markets_create(&self.state.core.markets)
         self.state.core.check_holds = True
+        self.show_hand(&self.hand, None)
+
+    cdef void show_hand(self, mb_in_hand* hand, object board):
+        self._board = board
+        self.state.hand = hand
+        hand.task = MB_MATCHING
+
+    def poison(self, int64_t lots):
+        """For drills: an order of so many lots plus a signal's number kills by that; plus 0: it never ends."""
+        self.state.core.poison.lots = lots
 
     def __init__(self, Ring log not None, uint32_t reader_index, Ring events not None, *, name="matcher"):
         if reader_index >= log.ring.header.readers:

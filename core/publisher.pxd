@@ -1,7 +1,7 @@
 """The publisher's state; what it does is in publisher.pyx."""
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from matchbox.core.agent cimport Agent
+from matchbox.core.agent cimport Agent, mb_in_hand, mb_poison
 from matchbox.core.depth cimport depth_writer
 from matchbox.core.routes cimport order_routes
 from matchbox.shm.records cimport mb_record, mb_report
@@ -76,8 +76,11 @@ ctypedef struct publisher:
     mb_report* kept
     uint64_t kept_count
     uint64_t kept_room
+    mb_in_hand* hand
+    mb_poison poison
 
 
 cdef class Publisher(Agent):
     cdef publisher state
+    cdef void show_hand(self, mb_in_hand* hand, object board)
     cdef list _kept

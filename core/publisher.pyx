@@ -23,7 +23,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from matchbox.core.agent cimport Agent
+from matchbox.core.agent cimport Agent, MB_PUBLISHING, mb_in_hand, mb_take_in_hand, mb_take_poison
 from matchbox.core.bits cimport mb_clear_record, mb_likely, mb_prefetch, mb_unlikely
 from matchbox.core.depth cimport (
     DepthTable, depth_best, depth_close, depth_open, depth_set, depth_show, depth_trade, depth_writer, table_of,
@@ -646,6 +646,7 @@ cdef int64_t _poll(void* state) noexcept nogil:
                    <const mb_record*>mb_reader_slot(&p.log, done + AHEAD_ORDER))
         if source >= 0 and mb_reader_ready(&p.sources[source], 1) == 0:
             break
+        mb_take_in_hand(p.hand, record.sequence)
         if not p.in_record:
             _begin_record(p, record)
             p.in_record = 1
@@ -655,6 +656,7 @@ cdef int64_t _poll(void* state) noexcept nogil:
             while not last and work < 4 * <int64_t>p.batch and mb_reader_ready(reader, 1):
                 event = <const mb_event*>mb_reader_slot(reader, 0)
                 last = event.flags & MB_LAST
+                mb_take_poison(&p.poison, event.quantity_lots if event.kind == MB_ACCEPTED else 0)
                 _on_event(p, record, event)
                 mb_reader_advance(reader, 1)
                 work += 1
@@ -664,6 +666,7 @@ cdef int64_t _poll(void* state) noexcept nogil:
         p.in_record = 0
         done += 1
         work += 1
+    mb_take_in_hand(p.hand, 0)
     if work:
         _flush(p)
         for source in range(<int>p.source_count):
@@ -722,6 +725,16 @@ cdef class Publisher(Agent):
         routes_allocate(&p.orders, max_orders + <uint32_t>log.ring.header.capacity)
         self.c_agent.poll = _poll
         self.c_agent.state = p
+        self.show_hand(&self.hand, None)
+
+    cdef void show_hand(self, mb_in_hand* hand, object board):
+        self._board = board
+        self.state.hand = hand
+        hand.task = MB_PUBLISHING
+
+    def poison(self, int64_t lots):
+        """For drills, as of a matcher."""
+        self.state.poison.lots = lots
 
     def __dealloc__(self):
         cdef publisher* p = &self.state

@@ -48,6 +48,9 @@ cdef void _undo_stamps(mb_record* record) noexcept nogil:
     cdef mb_money_record* money = <mb_money_record*>record
     if record.reject != MB_NONE:
         return
+    if mb_unlikely(record.reserved == MB_CUT and MB_NEW_ORDER <= record.kind <= MB_AMEND_ORDER):
+        # It was decided like any other; the matcher will not see to it.
+        record.reserved = 0
     if record.kind == MB_NEW_ORDER and not has_limit(record.order_type):
         record.price_ticks = 0
     elif mb_unlikely(record.kind == MB_CANCEL_ORDER and record.flags):
@@ -55,6 +58,11 @@ cdef void _undo_stamps(mb_record* record) noexcept nogil:
         record.quantity_lots = 0
     elif record.kind == MB_SETTLE_WITHDRAWAL or record.kind == MB_CANCEL_WITHDRAWAL:
         money.amount, money.asset = 0, 0
+
+
+cdef inline void _cut_again(mb_record* copy, const mb_record* record) noexcept nogil:
+    if MB_NEW_ORDER <= record.kind <= MB_AMEND_ORDER:
+        copy.reserved = record.reserved
 
 
 cdef inline mb_record* _fill(sequencer* s, const mb_record* given, uint32_t ahead) noexcept nogil:
@@ -77,6 +85,10 @@ cdef int replay_record(sequencer* s, const mb_record* given) noexcept nogil:
         s.filled += 1
         return 0
     s.sessions[record.session].position = record.session_position
+    if mb_unlikely(record.reject == MB_POISONED):
+        conclude(s, record, NULL, NULL)
+        s.filled += 1
+        return 0
     mb_copy_record(&copy, record)
     _undo_stamps(&copy)
     decide_record(s, &s.sessions[record.session], &copy)
@@ -85,6 +97,7 @@ cdef int replay_record(sequencer* s, const mb_record* given) noexcept nogil:
             record.kind == MB_ADD_MARKET and record.reject == MB_NOT_PREPARED):
         if copy.reject != record.reject:
             return OTHER + copy.reject
+        _cut_again(&copy, record)
         if memcmp(&copy, record, sizeof(mb_record)):
             return OTHER_STAMPS
     conclude(s, record, NULL, NULL)
@@ -124,6 +137,8 @@ cdef int _replay_release(sequencer* s, mb_record** records, uint32_t count, uint
         copies[i].settled_lag, copies[i].settled_index = records[0].settled_lag + i, records[0].settled_index
     s.line_first += 1
     decide_release(s, made, count, sessions)
+    for i in range(count):
+        _cut_again(&copies[i], records[i])
     wrong = _compare(copies, records, count, at)
     if wrong == 0:
         conclude_release(s, records, count, sessions)
@@ -154,6 +169,8 @@ cdef int replay_group(sequencer* s, mb_record** given, uint32_t count, uint32_t*
             copies[i].session, copies[i].session_position = records[0].session, records[0].session_position + i
         s.sessions[records[0].session].position = copies[count - 1].session_position
         decide_group(s, &s.sessions[records[0].session], made, count)
+        for i in range(count):
+            _cut_again(&copies[i], records[i])
         wrong = _compare(copies, records, count, at)
         if wrong == 0:
             conclude_group(s, records, count)

@@ -26,7 +26,7 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from matchbox.core.agent cimport Agent
+from matchbox.core.agent cimport Agent, MB_SEQUENCING, mb_in_hand, mb_take_in_hand, mb_take_poison
 from matchbox.core.ahead cimport AHEAD_ENTRY, AHEAD_ORDER, fetch_ahead
 from matchbox.core.bits cimport mb_clear_record, mb_copy_record, mb_unlikely
 from matchbox.core.debug cimport MB_DEBUG
@@ -50,7 +50,7 @@ from matchbox.core.sequencer_state cimport (
 )
 from matchbox.core.sequencer_view cimport view_hash, view_orders, view_sessions
 from matchbox.core.sequencing cimport (
-    GROUP_MAX, engine_record, log_room, publish_log, sequence_record, sequenced_now, settle,
+    GROUP_MAX, engine_record, log_room, publish_log, sequence_poisoned, sequence_record, sequenced_now, settle,
 )
 from matchbox.core.arena cimport arena_map, arena_unmap
 from matchbox.core.timers cimport timers_create, timers_destroy
@@ -194,6 +194,22 @@ cdef int _take_group(sequencer* s, session_slot* slot, uint32_t number, uint64_t
     return i
 
 
+cdef int _refuse_group(sequencer* s, session_slot* slot, uint32_t number, uint64_t now) noexcept nogil:
+    """Refuse the next command, and those that go with it, unseen. There is room for them."""
+    cdef uint64_t position = s.sessions[number].position
+    cdef uint32_t ready = <uint32_t>min(slot.noted - position, <uint64_t>GROUP_MAX), i, count = 1
+    cdef mb_record* records[GROUP_MAX]
+    for i in range(ready):
+        records[i] = <mb_record*>mb_producer_slot(&s.log, s.filled + i)
+        mb_copy_record(records[i], slot.command_slots + ((position + i) & slot.command_mask) * sizeof(mb_record))
+    if may_lead(records[0]):
+        count = group_of_commands(records, ready)
+    slot.touched = 1
+    for i in range(count):
+        sequence_poisoned(s, records[i], number, now)
+    return count
+
+
 cdef int _take_one(sequencer* s, session_slot* slot, uint32_t number, bint nested, uint64_t now) noexcept nogil:
     """Take the session's next command, which is noted, with those that go together with it. Returns how many it took, 0
     if the log has no room. nested: it is drained by another's request.
@@ -203,16 +219,22 @@ cdef int _take_one(sequencer* s, session_slot* slot, uint32_t number, bint neste
     cdef int took
     if not _own_records(s, now) or log_room(s) < GROUP_MAX:
         return 0
+    if mb_unlikely(number == s.refused_session and position + 1 == s.refused_position):
+        return _refuse_group(s, slot, number, now)
+    s.hand.task, s.hand.session = MB_SEQUENCING, number
+    mb_take_in_hand(s.hand, position + 1)
     record = <mb_record*>mb_producer_slot(&s.log, s.filled)
     mb_copy_record(record, slot.command_slots + (position & slot.command_mask) * sizeof(mb_record))
     if record.kind == MB_DETACH_SESSION and not nested:
         if not _drain(s, <mb_named_record*>record, number, now):
             return 0
         record = <mb_record*>mb_producer_slot(&s.log, s.filled)
+        mb_take_in_hand(s.hand, position + 1)
     elif mb_unlikely(may_lead(record)):
         took = _take_group(s, slot, number, now)
         if took:
             return took
+    mb_take_poison(&s.poison, record.quantity_lots)
     slot.touched = 1
     sequence_record(s, record, number, now)
     return 1
@@ -242,6 +264,7 @@ cdef int64_t _take(sequencer* s, session_slot* slot, uint64_t limit, uint64_t no
         if took == 0:
             break
         taken += took
+    mb_take_in_hand(s.hand, 0)
     return taken
 
 
@@ -364,6 +387,7 @@ cdef class Sequencer(Agent):
         if len(events) > MAX_SOURCES:
             raise BadArgument(f"too many matchers: matchers={len(events)}, maximum={MAX_SOURCES}")
         self.name = "sequencer"
+        self.show_hand(&self.hand, None)
         self._kept = [log, ledger, events, [None] * slots]
         mb_producer_attach(&s.log, log.ring)
         mb_producer_attach(&s.events_out, ledger.ring)
@@ -393,6 +417,18 @@ cdef class Sequencer(Agent):
         s.money = <order_money*>arena_map((<size_t>s.orders.capacity + 1) * sizeof(order_money))
         self.c_agent.poll = _round
         self.c_agent.state = s
+
+    cdef void show_hand(self, mb_in_hand* hand, object board):
+        self._board = board
+        self.state.hand = hand
+
+    def poison(self, int64_t lots):
+        """For drills, as of a matcher; before the order is in the log."""
+        self.state.poison.lots = lots
+
+    def refuse(self, uint32_t session, uint64_t position):
+        """Refuse a command to come, and those that go with it, as POISONED, without a look at it."""
+        self.state.refused_session, self.state.refused_position = session, position
 
     def __dealloc__(self):
         cdef sequencer* s = &self.state

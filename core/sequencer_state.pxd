@@ -20,6 +20,7 @@ hold + lack of an order = what it needs + what amends under way hold more; partn
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from matchbox.core.agent cimport mb_in_hand, mb_poison
 from matchbox.core.instrument cimport instrument
 from matchbox.core.ledger cimport fee_table, hold_of, ledger
 from matchbox.core.orders cimport live_order, live_orders, orders_find
@@ -169,6 +170,11 @@ ctypedef struct sequencer:
     uint64_t accepted
     uint64_t refused
     uint64_t rounds
+    mb_in_hand* hand
+    mb_poison poison
+    # A command that is refused unseen, since it killed the engine before: its session, and its position there.
+    uint32_t refused_session
+    uint64_t refused_position
 
 
 cdef inline order_money* money_of(const sequencer* s, const live_order* order) noexcept nogil:

@@ -41,6 +41,9 @@ cdef bint wants_memory(const sequencer* s, const mb_record* record) noexcept nog
 # Decide the record, which is a copy of a command in its log slot, and make it the next entry of the log.
 cdef void sequence_record(sequencer* s, mb_record* record, uint32_t number, uint64_t now) noexcept nogil
 
+# The same for a command that is not looked at, but refused as POISONED.
+cdef void sequence_poisoned(sequencer* s, mb_record* record, uint32_t number, uint64_t now) noexcept nogil
+
 # The same for a record of the engine itself; `record` is its log slot, filled but for the stamps.
 cdef void engine_record(sequencer* s, mb_record* record, uint64_t now) noexcept nogil
 

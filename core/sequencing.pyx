@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
+from matchbox.core.agent cimport MB_SETTLING, mb_take_in_hand
 from matchbox.core.bits cimport mb_clear_record, mb_unlikely
 from matchbox.core.changes cimport apply_record, balance_events
 from matchbox.core.decisions cimport decide
@@ -22,6 +23,7 @@ cdef int64_t settle(sequencer* s, uint64_t to_settled, uint32_t to_index, int64_
     cdef mb_reader* reader
     cdef const mb_event* event
     cdef const mb_record* cause
+    s.hand.task = MB_SETTLING
     while steps < budget and s.settled < published:
         if s.settled > to_settled or (s.settled == to_settled and s.settled_index >= to_index):
             break
@@ -36,6 +38,7 @@ cdef int64_t settle(sequencer* s, uint64_t to_settled, uint32_t to_index, int64_
         event = <const mb_event*>mb_reader_slot(reader, 0)
         # The record is still in its slot: log_room() keeps the log from running past what is not settled.
         cause = <const mb_record*>(s.log.slots + (s.settled & s.log.mask) * sizeof(mb_record))
+        mb_take_in_hand(s.hand, s.settled + 1)
         settle_event(s, event, cause)
         if event.flags & MB_LAST:
             s.settled += 1
@@ -44,6 +47,7 @@ cdef int64_t settle(sequencer* s, uint64_t to_settled, uint32_t to_index, int64_
             s.settled_index += 1
         mb_reader_advance(reader, 1)
         steps += 1
+    mb_take_in_hand(s.hand, 0)
     if steps:
         for source in range(s.event_rings):
             mb_release(&s.events[source])
@@ -162,6 +166,20 @@ cdef void sequence_record(sequencer* s, mb_record* record, uint32_t number, uint
         record.reject = MB_NOT_JOURNALED
     if wants_memory(s, record):
         record.reject = MB_NOT_PREPARED
+    conclude(s, record, NULL, NULL)
+    s.filled += 1
+
+
+cdef void sequence_poisoned(sequencer* s, mb_record* record, uint32_t number, uint64_t now) noexcept nogil:
+    cdef session_state* session = &s.sessions[number]
+    stamp_record(s, record, now, 0)
+    session.position += 1
+    record.session_position = session.position
+    record.session = number
+    clear_stamps(record, 0)
+    record.reject = MB_POISONED
+    if MB_NEW_ORDER <= record.kind <= MB_AMEND_ORDER and record.account == 0:
+        record.account = session.account
     conclude(s, record, NULL, NULL)
     s.filled += 1
 

@@ -163,6 +163,7 @@ REFUSALS: dict[Reason, Answer] = {
     Reason.CANNOT_AMEND: Answer(-2038, _AMEND),
     Reason.HOLD_EXCEEDED: Answer(-2038, _AMEND),
     Reason.CANCEL_FAILED: UNKNOWN_ORDER,
+    Reason.POISONED: UNEXPECTED,
     Reason.ENGINE_STOPPED: DISCONNECTED,
 }
 

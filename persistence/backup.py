@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from matchbox.persistence import files
+from matchbox.persistence import cuts, files
 from matchbox.persistence.batch import NO_HASH, Batch
 from matchbox.persistence.journal import FILE_BYTES, Reader, Writer
 from matchbox.persistence.journaler import GROUP_RECORDS, continues
@@ -53,6 +53,8 @@ def backup(
         first = writer.last_sequence + 1
         _check_same(reader, writer)
         end = reader.last()[0]
+        if decided := cuts.read(source):
+            cuts.write(target, decided)
         for number in files.numbers(source)[-2:]:
             _flush(files.file_path(source, number))
         _copy(reader.batches(first), writer, end, progress)
@@ -120,6 +122,8 @@ def restore(
     if files.numbers(target):
         raise BadArgument(f"there is a journal already: {target}")
     with Reader(source) as reader, Writer(target, file_bytes=file_bytes) as writer:
+        if decided := cuts.read(source):
+            cuts.write(target, decided)
         torn = _copy(_up_to(reader, until or _NO_END), writer, until or _NO_END, progress)
         if torn is not None:
             _append_part(writer, torn, until)
@@ -144,7 +148,7 @@ def _append_part(writer: Writer, batch: Batch, until: int) -> None:
         count -= 1
     if count > 0:
         writer.epoch = batch.epoch
-        writer.append(batch.records[:count])
+        writer.append(batch.logged[:count])
 
 
 def _read_back(target: Path, copied: Copied) -> None:

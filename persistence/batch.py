@@ -73,6 +73,11 @@ class Batch:
     def last_sequence(self) -> int:
         return self.first_sequence + len(self.records) - 1
 
+    @property
+    def logged(self) -> NDArray[Any]:
+        """The records as they were written; `records` has marks in those that are cut out."""
+        return self.value[HEADER.itemsize :].view(LOG_RECORD)
+
 
 class Assembler:
     """Makes values in one buffer that is allocated once; a record is copied once."""

@@ -36,6 +36,7 @@ from matchbox.persistence.batch import (
     read_batch,
     read_header,
 )
+from matchbox.persistence.cuts import Marks
 from matchbox.persistence.files import Environment
 from matchbox.shm.errors import BadArgument, JournalError
 from matchbox.shm.records import LOG_RECORD
@@ -164,7 +165,7 @@ class Writer(_Context):
 
     def _keep_end(self, batch: Batch) -> None:
         self._sequence, self._hash = batch.last_sequence, batch.hash
-        self._record = batch.records[-1].tobytes()
+        self._record = batch.value[-LOG_RECORD.itemsize :].tobytes()
 
     def _open(self, number: int) -> None:
         self._environment = files.acquire(self.directory, number, writable=True)
@@ -318,6 +319,7 @@ class Reader(_Context):
         self._before_file = before_file
         self._environments: dict[int, Environment] = {}
         self._firsts: dict[int, int] = {}
+        self._marks = Marks(self.directory)
 
     def close(self) -> None:
         while self._environments:
@@ -353,11 +355,13 @@ class Reader(_Context):
     def batches(self, first: int = 1) -> Iterator[Batch]:
         """The batches from the one that holds `first` on, up to the end as it is when this begins.
 
-        Each is verified: header, checksum, sequences, and that it follows the one before. Raises
-        JournalError whose `sequence` is the first that cannot be trusted. Iterate again from the
-        last sequence + 1 for what was written meanwhile.
+        Each is verified: header, checksum, sequences, and that it follows the one before. Records
+        that are cut out are marked (cuts.py). Raises JournalError whose `sequence` is the first
+        that cannot be trusted. Iterate again from the last sequence + 1 for what was written
+        meanwhile.
         """
         previous: bytes | None = None
+        self._marks.refresh()
         for number, key in self._walk(first):
             if previous is None:
                 previous = self._hash_before(key)
@@ -369,7 +373,7 @@ class Reader(_Context):
                     key,
                 )
             previous = batch.hash
-            yield batch
+            yield self._marks.mark(batch)
 
     def headers(self, first: int = 1) -> Iterator[NDArray[Any]]:
         """The headers (batch.HEADER) of the same batches; no record or hash is looked at."""
@@ -378,7 +382,8 @@ class Reader(_Context):
 
     def batch(self, header: NDArray[Any]) -> Batch:
         """The batch that headers() gave `header` of, verified but for its place in the chain."""
-        return self._find(int(header["first_sequence"]), read_batch)
+        self._marks.refresh()
+        return self._marks.mark(self._find(int(header["first_sequence"]), read_batch))
 
     def _find(self, key: int, make: Callable[[memoryview, int], T]) -> T:
         for number, begin, end in reversed(self._spans()):

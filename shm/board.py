@@ -3,10 +3,13 @@
         0  header       magic, layout version, epoch, state of the instance, supervisor
       128  bells        one park word of 128 bytes a process: others ring it after publishing for it
      4224  processes    one row of 128 bytes a process: name, pid, core, idle strategy
-     8320  agents       one row of 128 bytes an agent: name, process, work, position; by its loop
+     8320  agents       one row of 128 bytes an agent: name, process, work, position; by its loop.
+                        What it has in hand (core/agent.pxd), the signal that it died of, and
+                        what it had in hand when the engine before this one died
     20608  folder       128 bytes: path of the data folder; its identity is in the header
 
-Everything but the bells is for people (`matchbox status`): plain counters, no ordering promised.
+Everything but the bells and what is in hand is for people (`matchbox status`): plain counters, no
+ordering promised.
 """
 
 import os
@@ -18,7 +21,7 @@ from numpy.typing import NDArray
 from matchbox.shm.errors import SegmentError
 
 MAGIC = 0x3144524F4F42424D  # "MBBOORD1" in memory order
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 PROCESSES = 32
 AGENTS = 96
 BELLS_OFFSET = 128
@@ -40,7 +43,8 @@ _HEADER = np.dtype(
         ("processes", "<u4"),
         ("agents", "<u4"),
         ("identity", "S32"),
-        ("reserved", "V60"),
+        ("told", "<u8"),
+        ("reserved", "V52"),
     ]
 )
 _PROCESS = np.dtype(
@@ -55,7 +59,15 @@ _AGENT = np.dtype(
         ("work", "<u8"),
         ("position", "<u8"),
         ("parks", "<u8"),
-        ("reserved", "V56"),
+        ("task", "<u4"),
+        ("session", "<u4"),
+        ("in_hand", "<u8"),
+        ("fault", "<u4"),
+        ("task_before", "<u4"),
+        ("session_before", "<u4"),
+        ("unused", "<u4"),
+        ("in_hand_before", "<u8"),
+        ("reserved", "V16"),
     ]
 )
 assert _HEADER.itemsize == _PROCESS.itemsize == _AGENT.itemsize == 128
@@ -116,6 +128,15 @@ class Board:
     def identity(self) -> str:
         """Identity of that folder (tools/folder.py)."""
         return bytes(self._header["identity"][0]).decode(errors="replace")
+
+    @property
+    def told(self) -> int:
+        """The last record of which engines before this one may have told somebody."""
+        return int(self._header["told"][0])
+
+    @told.setter
+    def told(self, sequence: int) -> None:
+        self._header["told"] = sequence
 
     @property
     def state(self) -> str:

@@ -68,6 +68,7 @@
     X(408, SELF_TRADE, "self-trade prevention expired the order") \
     X(409, BUDGET_SPENT, "what is left of the budget buys no lot at the next price") \
     X(410, CANCEL_FAILED, "the order that it was to replace could not be canceled") \
+    X(411, POISONED, "processing it killed the engine: it was cut out, and nothing of it was done") \
     X(500, LOGGED_OUT, "the session logged out") \
     X(501, DISCONNECTED, "the session's process has ended") \
     X(502, PROTOCOL_VIOLATION, "a ring position of the session moved where it cannot") \

@@ -21,6 +21,7 @@
 #endif
 
 #define MB_LAYOUT_VERSION 3u
+#define MB_CUT 0xC7u          /* mb_record.reserved */
 #define MB_RECORD_BYTES 128
 #define MB_CLIENT_ID_BYTES 36
 #define MB_SYMBOL_BYTES 24
@@ -151,7 +152,7 @@ typedef struct mb_record {
     uint32_t settled_index;     /* (s) how many events of the record after that one had been settled too */
     uint16_t reject;            /* (s) 0 = accepted by the sequencer, else the reject code */
     uint8_t kind;               /* enum mb_kind */
-    uint8_t reserved;
+    uint8_t reserved;           /* 0; of an order, cancel or amend that is cut out MB_CUT, which who reads a log puts in */
     uint64_t order_id;          /* the order meant; 0: by client_order_id (then (s)). NEW_ORDER: see mb_new_order */
     int64_t price_ticks;        /* limit: 1..MB_MAX_PRICE_TICKS. Market orders: 0, then (s) the worst price allowed,
                                    0 = any. AMEND_ORDER: 0 = unchanged */

@@ -5,6 +5,7 @@ from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "records.h" nogil:
     const uint32_t MB_LAYOUT_VERSION
+    const uint8_t MB_CUT
     enum:
         MB_RECORD_BYTES
         MB_CLIENT_ID_BYTES
@@ -479,6 +480,7 @@ cdef extern from "reasons.h" nogil:
         MB_SELF_TRADE
         MB_BUDGET_SPENT
         MB_CANCEL_FAILED
+        MB_POISONED
         MB_LOGGED_OUT
         MB_DISCONNECTED
         MB_PROTOCOL_VIOLATION

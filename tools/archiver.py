@@ -19,17 +19,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from matchbox.shm.errors import JournalError, MatchboxError
+from matchbox.shm import segment
+from matchbox.shm.board import Board
+from matchbox.shm.errors import JournalError, MatchboxError, SegmentError
+from matchbox.shm.ring import Ring
 from matchbox.shm.saying import complain, say
+from matchbox.shm.segment import SegmentName
 from matchbox.tools import archive_admin
 from matchbox.tools.access import Access
-from matchbox.tools.archiving import VIEWS, Archiving
+from matchbox.tools.archiving import NO_END, VIEWS, Archiving
 from matchbox.tools.config import load
+from matchbox.tools.folder import read_status
 from matchbox.tools.pull_server import Progress, PullServer
 
 LINGER_S = 0.02
 # A change that was not noticed is looked for so often.
 _PATIENCE_S = 1.0
+# The engine is behind the journal.
+_HELD_S = 0.01
 _NICE = 10
 # The folder's files may be changing hands: another file follows, a dead writer's end is mended.
 _TRIES, _TRY_S = 20, 0.05
@@ -72,6 +79,40 @@ class Watch:
                     continue
 
 
+class Told:
+    """Up to which record the living engine has told what came of it.
+
+    The archive goes no further while one lives: a record that kills the engine may be cut out
+    (persistence/cuts.py) as long as nobody was told of it, and who pulls is somebody.
+    """
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self._log: Ring | None = None
+        self._instance, self._epoch, self._reader = "", 0, 0
+
+    def __call__(self) -> int:
+        """Raises SegmentError where there is no engine."""
+        if self._log is None:
+            status = read_status(self._data)
+            self._attach(str(status.get("instance", "-")), int(status.get("epoch", 0)))
+        while self._log is not None and self._log.successor:
+            self._attach(self._instance, self._log.successor)
+        assert self._log is not None
+        return int(self._log.consumed[self._reader])
+
+    def _attach(self, instance: str, epoch: int) -> None:
+        """Of the log's readers, the publisher comes behind the matchers."""
+        board, log = (
+            segment.attach(SegmentName(instance, epoch, part), writable=False)
+            for part in ("board", "log")
+        )
+        names = Board.attach(board).live_agents()["name"].tolist()
+        self._reader = sum(name.startswith(b"matcher-") for name in names)
+        self._log = Ring.attach(log)
+        self._instance, self._epoch = instance, epoch
+
+
 def run(config: Path, data: Path, life: int) -> int:
     """Until there is nothing more to come. The exit status."""
     os.nice(_NICE)
@@ -80,9 +121,14 @@ def run(config: Path, data: Path, life: int) -> int:
     archiving = _patiently(lambda: Archiving(settings, data, say=say))
     progress = Progress()
     progress.tell(archiving.position)
+    told = Told(data)
     server = PullServer(data, data / VIEWS, Access(settings, archiving.catalog), progress, say)
     try:
         while not watch.asked:
+            try:
+                archiving.most = NO_END if watch.over else told()
+            except SegmentError:
+                archiving.most = NO_END  # it is ending, or has ended
             done = _patiently(archiving.work)
             progress.tell(archiving.position)
             if done:
@@ -92,7 +138,8 @@ def run(config: Path, data: Path, life: int) -> int:
                 break
             for day in archive_admin.drop_old(data / VIEWS, settings.archive.keep_days):
                 say(f"The views of {day} are older than archive.keep_days, and were removed.")
-            watch.wait(_PATIENCE_S)
+            held = archiving.most < archiving.journaled
+            watch.wait(_HELD_S if held else _PATIENCE_S)
             if not watch.over:
                 time.sleep(LINGER_S)
     finally:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matchbox.core.sequencer import OPEN_ORDER
-from matchbox.persistence import points, snapshots
+from matchbox.persistence import cuts, partition, points, snapshots
 from matchbox.persistence.archive import MONEY_KINDS, Archive, Balances, Inherited, Unit
 from matchbox.persistence.journal import Reader
 from matchbox.persistence.journaler import whole_count
@@ -30,7 +30,7 @@ from matchbox.persistence.partition import (
     day_of,
     keys_of,
 )
-from matchbox.shm.errors import JournalError
+from matchbox.shm.errors import JournalError, ViewsError
 from matchbox.shm.records import (
     FEE_ACCOUNT,
     LOG_RECORD,
@@ -46,6 +46,7 @@ from matchbox.tools.snapshots import FOLDER, begin, known
 # Of one unit, at most: what a transaction writes, and what is lost of the work by a kill.
 UNIT_RECORDS = 8192
 VIEWS = "views"
+NO_END = 1 << 63
 _ORDER_KINDS = (Kind.NEW_ORDER, Kind.CANCEL_ORDER, Kind.AMEND_ORDER)
 Say = Callable[[str], None]
 
@@ -68,16 +69,43 @@ class Archiving:
         `views`: their folder, if it is another one; `last`: the log record to end with, or before
         it if others belong to it; 0: none.
         """
-        self._last = last
+        self.most = last or NO_END  # the log record to end with, for now
+        self._position = 0  # the last record that was replayed
         self.journal = data / "journal"
         self.journaled = 0  # sequence of the journal's last record, when it was looked at last
         self._reader = Reader(self.journal)
         try:
-            self.archive = Archive(views or data / VIEWS, self._record_at, say=say)
+            self._open(views or data / VIEWS, say)
             self._prepare(config, data / FOLDER, say)
         except BaseException:
             self.close()
             raise
+
+    def _open(self, views: Path, say: Say) -> None:
+        """The views, without what they have of records that were cut out since."""
+        self._views = views
+        self.archive = Archive(views, self._record_at, say=say)
+        self._cuts = cuts.read(views)
+        decided = cuts.read(self.journal)
+        if any(cut.sequence <= self.archive.position for cut in decided if cut not in self._cuts):
+            say("A record was cut out that the views have: they are made again.")
+            self.archive.close()
+            for day in partition.days(views):
+                partition.remove(views, day)
+            self.archive = Archive(views, self._record_at, say=say)
+        self._note_cuts()
+
+    def _note_cuts(self) -> None:
+        """What was cut out by now. Raises ViewsError where we are past it: begin again."""
+        decided = cuts.read(self.journal)
+        if decided == self._cuts:
+            return
+        new = [cut for cut in decided if cut not in self._cuts]
+        late = [cut for cut in new if cut.sequence <= self._position]
+        if late:
+            raise ViewsError(f"{late[0]}, which the views were past")
+        cuts.write(self._views, decided)
+        self._cuts = decided
 
     def _prepare(self, config: Config, folder: Path, say: Say) -> None:
         position = self.archive.position
@@ -141,14 +169,13 @@ class Archiving:
         """Write what the journal has and the views lack, one batch of it at most; returns how many
         records were taken. Raises MatchboxError.
         """
+        self._note_cuts()
         self.journaled = max(self.journaled, self._reader.last_sequence())
-        end = min(self.journaled, self._last) if self._last else self.journaled
-        if end <= self._position:
+        if min(self.journaled, self.most) <= self._position:
             return 0
         batch = next(self._reader.batches(self._position + 1))
         records = batch.records[self._position + 1 - batch.first_sequence :]
-        if self._last:
-            records = records[: whole_count(records, self._last - self._position)]
+        records = records[: whole_count(records, self.most - self._position)]
         if not len(records):
             return 0
         for unit in self._cut(records):
@@ -159,12 +186,12 @@ class Archiving:
         """Units of work: of one day, no more than UNIT_RECORDS, begun anew at each definition, and
         where what is in the views ends.
         """
-        cuts = {0, len(records), *range(UNIT_RECORDS, len(records), UNIT_RECORDS)}
+        ends = {0, len(records), *range(UNIT_RECORDS, len(records), UNIT_RECORDS)}
         days = records["timestamp_ns"] // DAY_NS
-        cuts |= set((np.flatnonzero(np.diff(days)) + 1).tolist())
-        cuts |= set((defining(records)["sequence"] - records["sequence"][0]).tolist())
-        cuts.add(min(max(0, self._written + 1 - int(records["sequence"][0])), len(records)))
-        places = sorted({whole_count(records, cut) for cut in cuts})
+        ends |= set((np.flatnonzero(np.diff(days)) + 1).tolist())
+        ends |= set((defining(records)["sequence"] - records["sequence"][0]).tolist())
+        ends.add(min(max(0, self._written + 1 - int(records["sequence"][0])), len(records)))
+        places = sorted({whole_count(records, end) for end in ends})
         for first, end in zip(places, places[1:], strict=False):
             yield records[first:end]
 

@@ -11,13 +11,20 @@ NAMES = (
     "hostile-bot",
     "standby-lag",
     "hang",
+    "poison",
+    "poison-sequencer",
+    "poison-publisher",
+    "poison-hang",
     "promote",
     "everything",
     "twice",
     "random",
 )
 # Those after which an operator has to start the exchange again.
-_ONLY_OURS = ("powercut", "disk-full", "everything", "twice")
+_ONLY_OURS = (
+    *("powercut", "disk-full", "everything", "twice"),
+    *("poison", "poison-sequencer", "poison-publisher", "poison-hang"),
+)
 # Where one process dies in a throw-away exchange.
 _POINTS = (
     "journal.written",
@@ -65,7 +72,8 @@ def register(app: typer.Typer) -> None:
         takeover. promote: a planned switch. standby-lag: the standby far behind, then failover.
         slow-disk, disk-full: the journaler stalls, or may not write. hostile-bot: noise in a
         session's ring. everything: all processes at once. twice: and again in the recovery.
-        powercut: their memory, too. journal.written and so on: a process dies at that point.
+        powercut: their memory, too. poison: an order that kills who processes it; poison-hang: or
+        has no end. journal.written and so on: a process dies at that point.
         random: any of them, so many times.
         """
         import tempfile

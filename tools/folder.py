@@ -93,11 +93,16 @@ def read_status(data: Path) -> dict[str, Any]:
 
 
 def write_status(data: Path, status: dict[str, Any]) -> None:
-    """Write instance.json, whole or not at all."""
-    new = data / "instance.json.new"
+    """Write instance.json."""
+    write_file(data / "instance.json", json.dumps(status, indent=1))
+
+
+def write_file(path: Path, line: str) -> None:
+    """A small file, whole or not at all; not flushed."""
+    new = path.with_name(f"{path.name}.new")
     with os.fdopen(private(new, os.O_TRUNC), "w") as file:
-        file.write(json.dumps(status, indent=1) + "\n")
-    new.replace(data / "instance.json")
+        file.write(line + "\n")
+    new.replace(path)
 
 
 def living(status: dict[str, Any]) -> list[int]:

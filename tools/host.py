@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from matchbox.core import snapshot
 from matchbox.core.agent import Agent
-from matchbox.core.loop import Loop
+from matchbox.core.loop import Loop, show_faults
 from matchbox.core.matcher import MatcherAgent
 from matchbox.core.plan import (
     OPERATOR_SLOT,
@@ -460,6 +460,7 @@ def main() -> None:
     """
     from matchbox.tools.standby import Standby
 
+    show_faults()
     channel = Channel(socket.socket(fileno=int(sys.argv[1])))
     first, _ = channel.receive()
     assert first is not None

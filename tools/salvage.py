@@ -23,7 +23,7 @@ from matchbox.shm.errors import JournalError, MatchboxError, SegmentError
 from matchbox.shm.records import MONEY_RECORD, Kind
 from matchbox.shm.ring import Ring
 from matchbox.shm.segment import SegmentName
-from matchbox.tools import folder, leftovers
+from matchbox.tools import folder, leftovers, poison
 from matchbox.tools.catalog import Catalog
 from matchbox.tools.config import Config
 from matchbox.tools.folder import read_status
@@ -57,6 +57,7 @@ class Salvage:
         for run in leftovers.runs(self.config.instance):
             if run.belongs_to(self.data):
                 epochs.append(run.epoch)
+                self.bury(run.instance, run.epoch)
                 saved = self.drain(run.log)
                 self.say(
                     "The last run did not stop in order. "
@@ -73,6 +74,16 @@ class Salvage:
                 )
             run.remove()
         return int(max(epochs)) + 1
+
+    def bury(self, instance: str, epoch: int) -> None:
+        """Decide about what a dead engine had in hand, and say so."""
+        try:
+            verdict = poison.bury(instance, epoch, self.data)
+        except MatchboxError as error:
+            self.say(f"{str(error)[0].upper()}{str(error)[1:]}.")
+            return
+        for cut in verdict.cuts:
+            self.say(f"{str(cut)[0].upper()}{str(cut)[1:]}.")
 
     def drain(self, name: SegmentName | None, data: Path | None = None) -> int:
         """The tail of a log ring into the journal (of this folder); returns how many records."""

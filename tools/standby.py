@@ -45,14 +45,16 @@ from matchbox.core.plan import (
 )
 from matchbox.core.publisher import Publisher
 from matchbox.core.sequencer import Sequencer
-from matchbox.persistence import points
+from matchbox.persistence import cuts, points
 from matchbox.persistence.journal import Reader
+from matchbox.persistence.journaler import whole_count
 from matchbox.shm import segment
 from matchbox.shm.board import Board
 from matchbox.shm.depth import depth_bytes, format_depth
 from matchbox.shm.errors import BadArgument, EngineDown, MatchboxError, SegmentError
 from matchbox.shm.records import MARKET_RECORD, special_orders
 from matchbox.shm.ring import Ring, ring_bytes
+from matchbox.tools import poison
 from matchbox.tools.catalog import placements
 from matchbox.tools.channel import close_all
 from matchbox.tools.host import Host, Memory, replay_some
@@ -130,6 +132,8 @@ class Standby(Host):
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._watch.also(self._bell)
         self._promoted: dict[str, Any] = {}
+        self._fenced = False  # the living engine is dead
+        self._poison: list[str] = []  # what was decided about what killed the engine
         self._over = threading.Event()  # promoted
         self._stopping = False
         self._tender = threading.Thread(target=guard, args=(self._tend,), name="tend")
@@ -372,7 +376,12 @@ class Standby(Host):
                 before = self._follower.position
                 for batch in reader.batches(before + 1):
                     skip = max(0, self._follower.position + 1 - batch.first_sequence)
-                    self._replay_all(batch.records[skip:])
+                    records = batch.records[skip:]
+                    if not self._fenced:
+                        # The living engine first, whatever a record does to one.
+                        passed = self._follower.passed - self._follower.position
+                        records = records[: whole_count(records, passed)]
+                    self._replay_all(records)
                     if self._stopping or (self._asked or self._follower.reachable):
                         break
                 if self._follower.position == before:
@@ -482,8 +491,10 @@ class Standby(Host):
     def _take_over(self, why: str) -> None:
         began = time.monotonic()
         self._watch.kill()
+        self._fenced = True
         fenced = time.monotonic()
         points.passing("takeover.fenced")
+        self._cut_out()
         end = self._drain()
         drained = time.monotonic()
         points.passing("takeover.drained")
@@ -509,6 +520,7 @@ class Standby(Host):
             "markets": [vars(market) for market in self._markets.values()],
             "pid": os.getpid(),
             "why": why,
+            "poison": self._poison,
             "sequence": end,
             "ms": {
                 "fence": round(1e3 * (fenced - began), 3),
@@ -517,6 +529,22 @@ class Standby(Host):
             },
         }
         self._over.set()
+
+    def _cut_out(self) -> None:
+        """What killed the engine is not to kill us. Raises Poisoned, JournalError."""
+        verdict = poison.judge(self._living_board, self._source, self._watch.hung)
+        poison.remember(
+            self._living_board, self._board, poison.last_told(self._living_board, self._source)
+        )
+        for cut in verdict.cuts:
+            cuts.add(self._journal_folder, cut)
+            self._lead.loop.call(partial(self._follower.cut_out, cut.sequence), _CALL_TIMEOUT_S)
+        sequencer = self._sequencer_agent
+        assert isinstance(sequencer, Sequencer)
+        for refusal in verdict.refusals:
+            refuse = partial(sequencer.refuse, refusal.session, refusal.position)
+            self._lead.loop.call(refuse, _CALL_TIMEOUT_S)
+        self._poison = [str(decided) for decided in (*verdict.cuts, *verdict.refusals)]
 
     def _call_until_room(self, do: Callable[[], None]) -> None:
         """Call on the sequencer's thread until the log has room for what that writes."""

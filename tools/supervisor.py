@@ -35,6 +35,7 @@ from matchbox.core import snapshot
 from matchbox.core.plan import OPERATOR_SLOT, Plan, PlanMarket, outlives_engine
 from matchbox.core.snapshot import combined_hash
 from matchbox.persistence import snapshots
+from matchbox.persistence.journal import Reader
 from matchbox.shm import segment
 from matchbox.shm.board import Board
 from matchbox.shm.errors import (
@@ -47,7 +48,7 @@ from matchbox.shm.records import MARKET_RECORD, MONEY_RECORD, Kind
 from matchbox.shm.ring import Ring
 from matchbox.shm.saying import complain
 from matchbox.shm.session import Session
-from matchbox.tools import adoption, folder
+from matchbox.tools import adoption, folder, poison
 from matchbox.tools.adoption import Running
 from matchbox.tools.archiver_keeper import ArchiverKeeper
 from matchbox.tools.catalog import Catalog, identity, title
@@ -264,6 +265,8 @@ class Supervisor:
             number = board.add_process(thread.name, thread.core, thread.idle)
             for agent in thread.agents:
                 board.add_agent(agent, number)
+        with Reader(self.data / "journal") as reader:
+            poison.recall(board, reader.last_sequence(), self.data)
         self.board = board
 
     def _start_hosts(self) -> None:
@@ -515,6 +518,8 @@ class Supervisor:
             f"{done['sequence']:,} on, epoch {self.plan.epoch}, in {sum(took.values()):.1f} ms "
             f"({', '.join(f'{what} {ms:.1f}' for what, ms in took.items())})."
         )
+        for decided in done["poison"]:
+            self.say(f"{decided[0].upper()}{decided[1:]}.")
         self._leave_log(before)
         self._start_standby()
         return True
@@ -610,6 +615,7 @@ class Supervisor:
         self._end_life()
         self._remove_segments()
         self._archiver.wait()
+        poison.forget(self.data)
         final = f"{combined_hash(state):016x}"
         self._write_status("stopped", sequence=last, hash=final)
         self.say(f"Stopped at sequence {last:,}; state hash {final}.")
@@ -639,8 +645,9 @@ class Supervisor:
         for host in self.hosts:
             host.end(kill=True)
         self.hosts = []
-        self._end_life()
         assert self.plan is not None
+        self._bury()
+        self._end_life()
         try:
             saved = self._salvage.drain(self.plan.name("log"))
             self.say(
@@ -668,6 +675,7 @@ class Supervisor:
         for host in self.hosts:
             host.end(kill=True)
         self.hosts = []
+        self._bury()
         self._end_life()
         self._archiver.kill()
         if self.plan is not None and "log" in self._segments:
@@ -677,6 +685,11 @@ class Supervisor:
         if self.plan is not None:
             self._write_status("failed", cause="the start failed")
         self._release()
+
+    def _bury(self) -> None:
+        """See that what killed the engine, if anything did, does not kill the next one."""
+        if self.plan is not None:
+            self._salvage.bury(self.plan.instance, self.plan.epoch)
 
     def _remove_segments(self) -> None:
         if self.plan is not None:

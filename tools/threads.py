@@ -22,6 +22,7 @@ from matchbox.shm.board import Board
 from matchbox.shm.errors import JournalError
 from matchbox.shm.ring import Ring
 from matchbox.shm.saying import complain
+from matchbox.tools import poison
 
 
 class EngineThread:
@@ -41,6 +42,7 @@ class EngineThread:
         self._resting = resting
         names = self._thread_plan.agents
         self.agents: dict[str, Agent] = {name: plan.build(name, segments) for name in names}
+        poison.arm(self.agents)
         self._board, self._number, self._peers = board, number, plan.peers(number)
         self._first: list[tuple[str, Agent]] = []
         self._loop: Loop | None = None

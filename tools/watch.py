@@ -37,6 +37,7 @@ class Watch:
             row = next(r for r in board.live_agents() if int(r["process"]) == number)
             self._threads.append(_Thread(thread.name, pid, row))
         self.died = False
+        self.hung = ""  # the thread that goes round with something without end
         self._bell = -1
         self._poller = select.poll()
         for pidfd in self._processes.values():
@@ -60,6 +61,7 @@ class Watch:
             for thread in self._threads:
                 why = thread.hangs(self._hang_s)
                 if why:
+                    self.hung = thread.name if thread.running else ""
                     return why
         return ""
 
@@ -84,6 +86,7 @@ class _Thread:
         self._rounds = -1
         self._since = time.monotonic()
         self._cpu = 0.0
+        self.running = False  # when it was found to hang
         self._looked = self._since
 
     def hangs(self, hang_s: float) -> str:
@@ -108,6 +111,7 @@ class _Thread:
             return f"{self.name} has slept for {silent:.3f} s"
         spent = _processor_seconds(self._pid) - self._cpu
         if spent >= hang_s / 2:
+            self.running = True
             return (
                 f"{self.name} has not gone round in {silent:.3f} s, {spent:.2f} s of them running"
             )

@@ -155,7 +155,10 @@ class Book:
     ) -> list[Event]:
         """All events of a record that the sequencer has accepted."""
         self._begin(r)
-        if r.kind == Kind.NEW_ORDER:
+        reason: int
+        if r.cut:
+            self.freed, reason = None, Reason.POISONED
+        elif r.kind == Kind.NEW_ORDER:
             reason = replaced.refuses() if replaced else 0
             reason = reason or self._new(order_of(r, terms, self.market.lot_units), r.flags)
         elif r.kind == Kind.CANCEL_ORDER:
@@ -173,13 +176,18 @@ class Book:
         reason: int = Reason.TOO_MANY_ORDERS
         if self._specials() + 2 <= self.market.max_specials:
             reason = self._check_new(first, legs[0][0].flags) or self._check_new(second, 0)
-        if not reason:
+        if legs[1][0].cut:
+            reason = Reason.POISONED
+        reasons = [reason, reason]
+        if legs[0][0].cut:
+            reasons = [Reason.POISONED, Reason.BAD_LEGS]
+        if not any(reasons):
             first.pair, second.pair = second, first
         found = []
-        for order, (r, _) in zip((first, second), legs, strict=True):
+        for order, (r, _), why in zip((first, second), legs, reasons, strict=True):
             self._begin(r)
-            if reason:
-                self._refuse(r, reason)
+            if why:
+                self._refuse(r, why)
             else:
                 self._place(order)
             found.append(self._finish())

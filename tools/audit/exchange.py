@@ -279,7 +279,11 @@ class Auditor:
             self._differ(head, f"something was due at {due} and comes first")
         if self.line.waiting:
             self._differ(head, f"{self._said(self.line.waiting[0])} comes first")
-        decisions = together.decide_group(self, group, session)
+        if head.reject == Reason.POISONED:
+            # It was not looked at: with what goes with it, or alone.
+            decisions = [Decision(r.reject) for r in group]
+        else:
+            decisions = together.decide_group(self, group, session)
         for r, decision in zip(group, decisions, strict=True):
             self._compare(r, session, decision)
         if head.kind == Kind.ORDER_LIST:
@@ -332,7 +336,7 @@ class Auditor:
             Kind.TRANSFER,
             Kind.REQUEST_WITHDRAWAL,
         )
-        return r.kind in names and r.reject != Reason.NOT_PERMITTED
+        return r.kind in names and r.reject not in (Reason.NOT_PERMITTED, Reason.POISONED)
 
     def _apply(
         self, group: list[Record], session: Session, decisions: list[Decision], steps: list[Step]

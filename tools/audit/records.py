@@ -21,6 +21,7 @@ from matchbox.shm.records import (
 )
 
 MAX_INT64 = 2**63 - 1
+CUT = 0xC7  # MB_CUT
 NAMED = (
     Kind.ADD_ASSET,
     Kind.ADD_ACCOUNT,
@@ -58,6 +59,7 @@ class Record:
 
     Text has lost the zero bytes at its end. `named_id` and `text` are what every record has at the
     places of mb_named_record's `id` and `name`; `named_account`, `named_market` at mb_record's.
+    `cut`: no matcher is to see it (persistence/cuts.py).
     """
 
     def __init__(self, values: dict[str, Any]) -> None:
@@ -92,7 +94,10 @@ def read(records: NDArray[Any]) -> Iterator[Record]:
             "named_market": int(command["market"]),
             "text": bytes(named["name"]),
         }
-        yield Record(values | places)
+        cut = places["cut"] = (
+            int(command["kind"]) in ORDERS and not command["reject"] and command["reserved"] == CUT
+        )
+        yield Record(values | places | ({"reserved": 0} if cut else {}))
 
 
 class Terms(NamedTuple):

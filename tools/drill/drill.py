@@ -24,9 +24,10 @@ import numpy as np
 from matchbox.persistence import points
 from matchbox.persistence.journal import Reader
 from matchbox.shm.errors import MatchboxError
+from matchbox.tools import poison
 from matchbox.tools.drill import check, faults, receipt
 from matchbox.tools.drill.check import Written
-from matchbox.tools.drill.faults import FAULTS, Scene, Strike
+from matchbox.tools.drill.faults import FAULTS, POISON, Scene, Strike
 from matchbox.tools.drill.instance import MARKET, Instance, wait_for
 from matchbox.tools.drill.load import Order
 from matchbox.tools.drill.receipt import Receipt
@@ -116,7 +117,13 @@ def run(instance: Instance, wishes: Wishes, folder: Path, say: Say = lambda text
     Raises MatchboxError if it cannot be done; what was lost is in the receipt.
     """
     scene = Scene(instance, np.random.default_rng(wishes.seed), folder)
-    instance.environment = {points.VARIABLE: str(folder)}
+    instance.environment = {
+        points.VARIABLE: str(folder),
+        poison.VARIABLE: ",".join(
+            f"{'matcher-0' if agent == 'matcher' else agent}:{lots}"
+            for agent, lots in POISON.items()
+        ),
+    }
     if instance.ours and not instance.up():
         raise MatchboxError(f"the exchange does not start: {instance.said[-2000:]}")
     instance.ready()
@@ -136,7 +143,7 @@ def run(instance: Instance, wishes: Wishes, folder: Path, say: Say = lambda text
     if instance.ours:
         hashes["replay of the journal"] = found.state
     for strike in strikes:
-        if strike.note.endswith("still lived"):
+        if strike.note.startswith("wrong: "):
             found.blame(strike.note)
     expected = sum(strike.turns for strike in strikes)
     turns = [turn for turn in found.turns if turn.sequence > 1]

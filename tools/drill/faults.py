@@ -21,9 +21,13 @@ from matchbox.persistence import points
 from matchbox.shm import segment
 from matchbox.shm.connect import connect
 from matchbox.shm.errors import MatchboxError, SessionError
-from matchbox.tools.drill.instance import Instance, send, wait_for
+from matchbox.shm.reasons import Reason, describe
+from matchbox.shm.session import Session
+from matchbox.tools.drill.instance import PATIENCE_S, Instance, send, wait_for
 from matchbox.tools.folder import living
 
+# Orders of so many lots, and the number of a signal; no client of a drill sends as many.
+POISON = {"matcher": 900_000, "sequencer": 900_100, "publisher": 900_200}
 _PULSE_S = 0.2
 _TRIES = 5
 
@@ -165,6 +169,39 @@ def at_point(name: str) -> Fault:
     return strike
 
 
+def poisoned(agent: str, number: int) -> Fault:
+    """An order that kills whoever processes it, by a signal, or for 0 by never ending: it is
+    refused, and nobody else is concerned.
+    """
+
+    def strike(scene: Scene) -> Strike:
+        how = f"dies of {signal.Signals(number).name}" if number else "sees no end"
+        done = Strike(f"poison: an order of which the {agent} {how}", turns=True)
+        account = scene.instance.config.accounts[-1].name
+        market = scene.instance.config.markets[0].symbol
+        with connect(scene.instance.data, account=account) as session:
+            done.pids = [scene.instance.pid("engine")]
+            done.now()
+            sent = session.buy(market, POISON[agent] + number, 1)
+            done.kills += 1
+            reason = _refusal(session, sent)
+        if reason != Reason.POISONED:
+            done.note = f"wrong: it was answered by {describe(reason) if reason else 'nothing'}"
+        return done
+
+    return strike
+
+
+def _refusal(session: Session, position: int) -> int:
+    """Why a command was refused; 0 if it was not, or is not answered."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        for report in session.reports(timeout=0.1):
+            if int(report["command_position"]) == position:
+                return int(report["reason"])
+    return 0
+
+
 def _ask_for_snapshot(scene: Scene) -> None:
     connection = scene.instance.operator()
     try:
@@ -202,7 +239,7 @@ def hang(scene: Scene) -> Strike:
     send(old, signal.SIGSTOP)
     wait_for(lambda: instance.epoch > epoch, "another engine takes over")
     if send(old, signal.SIGCONT) and _lives(old):
-        done.note = f"process {old} still lived"
+        done.note = f"wrong: process {old} still lived"
     done.pids = [old]
     return done
 
@@ -318,6 +355,10 @@ FAULTS: dict[str, Fault] = {
     "promote": promote,
     "everything": everything,
     "twice": twice,
+    "poison": poisoned("matcher", signal.SIGSEGV),
+    "poison-sequencer": poisoned("sequencer", signal.SIGFPE),
+    "poison-publisher": poisoned("publisher", signal.SIGABRT),
+    "poison-hang": poisoned("matcher", 0),
     **{name: at_point(name) for name in points.POINTS},
 }
 # What a random drill picks from, and how often.
@@ -341,6 +382,8 @@ RANDOM_OURS: tuple[tuple[Fault, int], ...] = (
     (kill("supervisor", "engine"), 1),
     (twice, 1),
     *((at_point(name), 1) for name in points.POINTS),
+    (poisoned("matcher", signal.SIGSEGV), 1),
+    (poisoned("sequencer", signal.SIGSEGV), 1),
 )
 
 
