@@ -25,17 +25,18 @@ import json
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from matchbox.core.plan import PUBLISHER_READS
 from matchbox.persistence import cuts
 from matchbox.persistence.cuts import Cut
 from matchbox.shm import segment
 from matchbox.shm.board import Board
 from matchbox.shm.errors import MatchboxError, SegmentError
-from matchbox.shm.records import LOG_RECORD, Kind
+from matchbox.shm.records import EVENT, LOG_RECORD, MARKET_DATA, Kind
 from matchbox.shm.ring import Ring
 from matchbox.shm.segment import SegmentName
 from matchbox.tools.folder import write_file
@@ -43,6 +44,7 @@ from matchbox.tools.folder import write_file
 FILE = "in-hand.json"
 VARIABLE = "MATCHBOX_POISON"
 SEQUENCING, SETTLING, MATCHING, PUBLISHING = 1, 2, 3, 4  # enum mb_task
+Rings = Callable[[str], Ring]
 _DOES = {SEQUENCING: "sequenced", SETTLING: "settled", MATCHING: "matched", PUBLISHING: "published"}
 
 
@@ -117,14 +119,16 @@ def suspects(board: Board, hung: str = "") -> list[Suspect]:
     return found
 
 
-def judge(board: Board, log: Ring, hung: str = "") -> Verdict:
-    """What to do about what a dead engine had in hand; nothing is done yet. Raises Poisoned."""
+def judge(board: Board, rings: Rings, hung: str = "") -> Verdict:
+    """What to do about what a dead engine had in hand; nothing is done yet. `rings` gives its
+    rings by part. Raises Poisoned.
+    """
     found = Verdict()
     for suspect in suspects(board, hung):
         if suspect.task == SEQUENCING:
             found.refusals.append(Refusal(suspect.session, suspect.number, suspect))
             continue
-        problem = _told(suspect, board, log)
+        problem = _told(suspect, board, rings)
         if problem:
             raise Poisoned(
                 f"record {suspect.number:,} cannot be {_DOES[suspect.task]}: {suspect.agent} "
@@ -136,17 +140,28 @@ def judge(board: Board, log: Ring, hung: str = "") -> Verdict:
     return found
 
 
-def last_told(board: Board, log: Ring) -> int:
-    """The last record of which this engine, or one before it, may have told anybody."""
-    matchers = sum(name.startswith(b"matcher-") for name in board.live_agents()["name"].tolist())
-    return max(board.told, int(log.consumed[matchers]))  # the publisher is the reader behind them
+def last_told(board: Board, rings: Rings) -> int:
+    """The last record of which this engine, or one before it, may have told anybody anything: that
+    all was told of, or some (its events are read), or that the public was.
+    """
+    names = board.live_agents()["name"].tolist()
+    matchers = sum(name.startswith(b"matcher-") for name in names)
+    # Of the log's readers the publisher comes behind the matchers.
+    told = [board.told, rings("log").consumed[matchers]]
+    for events in [rings(f"events-{k}") for k in range(matchers)]:
+        if read := events.consumed[PUBLISHER_READS]:
+            told.append(int(events.peek(read - 1, 1, EVENT)["sequence"][0]))
+    public = rings("market-data")
+    if public.produced:
+        told.append(int(public.peek(public.produced - 1, 1, MARKET_DATA)["sequence"][0]))
+    return int(max(told))
 
 
-def _told(suspect: Suspect, board: Board, log: Ring) -> str:
+def _told(suspect: Suspect, board: Board, rings: Rings) -> str:
     """Why the record cannot be cut out; empty if it can."""
-    told = last_told(board, log)
+    told, log = last_told(board, rings), rings("log")
     if suspect.number <= told:
-        return f"what came of it may have been told: up to record {told:,} all was"
+        return f"somebody may know what came of it: up to record {told:,} something was told"
     if not log.produced - log.capacity < suspect.number <= log.produced:
         return "the log has it no more"
     record, last = (
@@ -220,15 +235,21 @@ def bury(instance: str, epoch: int, data: Path) -> Verdict:
     """An engine is dead whose memory is still there: decide, and keep what the next start must
     know. Raises Poisoned, after that; JournalError if the decision cannot be kept.
     """
+
+    def attach(part: str) -> Any:
+        # What outlives an engine has the name of the first one that had it.
+        known = [n.epoch for n in segment.names(instance) if n.part == part and n.epoch <= epoch]
+        return segment.attach(SegmentName(instance, max(known, default=epoch), part))
+
     try:
-        board = Board.attach(segment.attach(SegmentName(instance, epoch, "board")))
-        log = Ring.attach(segment.attach(SegmentName(instance, epoch, "log")))
+        board = Board.attach(attach("board"))
+        if b"follower" in board.live_agents()["name"].tolist() and board.state != "running":
+            return Verdict()  # a standby, whose engine is another one
+        told = last_told(board, lambda part: Ring.attach(attach(part)))
     except SegmentError:
         return Verdict()  # it died before it had them
-    if b"follower" in board.live_agents()["name"].tolist() and board.state != "running":
-        return Verdict()  # a standby, whose engine is another one
-    keep(board, last_told(board, log), data)
-    verdict = judge(board, log)
+    keep(board, told, data)
+    verdict = judge(board, lambda part: Ring.attach(attach(part)))
     for cut in verdict.cuts:
         cuts.add(data / "journal", cut)
     return verdict

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from matchbox.persistence.cuts import CUT
 from matchbox.shm.errors import BadArgument
 from matchbox.shm.market import Market
 from matchbox.shm.reasons import Reason, describe
@@ -136,7 +137,8 @@ def fields(record: Any, names: Names) -> Values:
         "reject": _name(Reason, int(record["reject"])) if record["reject"] else None,
     }
     if kind in ORDERS:
-        return out | _order_fields(record, names)
+        cut = {"cut": True} if is_cut(record) else {}
+        return out | _order_fields(record, names) | cut
     if kind in MONEY:
         return out | _money_fields(kind, record.view(MONEY_RECORD), names)
     if kind in RULES:
@@ -154,6 +156,11 @@ def fields(record: Any, names: Names) -> Values:
     if kind in REMOVALS:
         return out | _removal_fields(kind, record.view(NAMED_RECORD), names)
     return out | _named_fields(kind, record.view(NAMED_RECORD), names)
+
+
+def is_cut(record: Any) -> bool:
+    """Of an order, cancel or amend: is no matcher to see it?"""
+    return bool(record["reserved"] == CUT and not record["reject"])
 
 
 def _account(record: Any, names: Names, of: str = "account") -> Values:
@@ -433,6 +440,8 @@ def line(record: Any, names: Names) -> str:
         parts += _plain_text(values)
     if record["reject"]:
         parts.append(f"REFUSED: {describe(int(record['reject']))}")
+    if kind in ORDERS and is_cut(record):
+        parts.append(f"CUT OUT: {describe(Reason.POISONED)}")
     return " ".join(parts)
 
 

@@ -532,10 +532,13 @@ class Standby(Host):
 
     def _cut_out(self) -> None:
         """What killed the engine is not to kill us. Raises Poisoned, JournalError."""
-        verdict = poison.judge(self._living_board, self._source, self._watch.hung)
-        poison.remember(
-            self._living_board, self._board, poison.last_told(self._living_board, self._source)
-        )
+        board = self._living_board
+
+        def rings(part: str) -> Ring:
+            return Ring.attach(self._living_segment(part))
+
+        verdict = poison.judge(board, rings, self._watch.hung)
+        poison.remember(board, self._board, poison.last_told(board, rings))
         for cut in verdict.cuts:
             cuts.add(self._journal_folder, cut)
             self._lead.loop.call(partial(self._follower.cut_out, cut.sequence), _CALL_TIMEOUT_S)

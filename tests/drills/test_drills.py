@@ -65,6 +65,15 @@ def test_a_hostile_bot_harms_nobody(drill: Drill, seed: int) -> None:
     check(found)
 
 
+@pytest.mark.parametrize("how", ["poison", "poison-sequencer", "poison-publisher", "poison-hang"])
+def test_an_order_that_kills_the_engine_is_refused_and_harms_nobody(
+    drill: Drill, seed: int, how: str
+) -> None:
+    found = drill(how, "failover", seed=seed)
+    check(found)
+    assert len(found.takeovers) == 2
+
+
 @pytest.mark.parametrize("assurance", ["matched", "replicated", "durable"])
 def test_lost_memory_loses_nothing_that_was_told_as_durable(
     drill: Drill, seed: int, assurance: str

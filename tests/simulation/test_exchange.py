@@ -23,6 +23,7 @@ from tests.simulation.world import MATCHERS, SESSIONS, World
 
 EXAMPLES, RULES = 60, 50  # of Hypothesis: some 250 commands each
 WORLDS, COMMANDS = 4, 3_000  # of long runs: how many, and how long each
+POISONED = 70  # percent of the takeovers
 LIFE = 5_000  # commands of a soak test's exchange
 # What the long runs must have seen at least together, for them to prove something.
 LEAST = {
@@ -33,6 +34,7 @@ LEAST = {
     "REPLACE": 100,
     "REPLACES": 90,
     "TAKEOVER": 10,
+    "CUT OUT": 1,
 }
 
 
@@ -78,7 +80,8 @@ def succeed(c: Choice, world: World) -> None:
     # Sequencer and matchers may be ahead of the publisher.
     for _ in range(c.integer(0, 6)):
         world.poll(c.integer(0, MATCHERS))
-    world.take_over()
+    poisoned = commands.chance(c, POISONED)
+    world.take_over((lambda count: c.integer(0, count - 1)) if poisoned else None)
 
 
 def play(world: World, choice: Choice, steps: int) -> int:

@@ -170,8 +170,13 @@ class WritingScribe(Scribe):
         self.followers.run()
 
 
-def follow(choice: Random, count: int, followers: Followers) -> None:
-    scribe = WritingScribe(choice, followers)
+def follow(
+    choice: Random,
+    count: int,
+    followers: Followers,
+    kind: type[WritingScribe] = WritingScribe,
+) -> None:
+    scribe = kind(choice, followers)
     for number in range(count):
         name, rows = commands.command(choice, scribe)
         scribe.submit(name, rows)

@@ -21,11 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matchbox.core.instrument import market_record
+from matchbox.core.plan import PUBLISHER_READS
+from matchbox.persistence.cuts import CUT, KINDS
 from matchbox.shm.errors import BadArgument, Detached
 from matchbox.shm.records import (
     COMMAND,
     EVENT,
     FEE_ACCOUNT,
+    LOG_RECORD,
     MARKET_RECORD,
     MONEY_RECORD,
     NAMED_RECORD,
@@ -230,12 +233,18 @@ class World:
         """Let another engine follow this one, from the journal first."""
         self.standby = Standby(self.exchange)
 
-    def take_over(self) -> None:
-        """The exchange dies, here and now, and its standby goes on."""
+    def take_over(self, pick: Callable[[int], int] | None = None) -> None:
+        """The exchange dies, here and now, and its standby goes on.
+
+        `pick` chooses one of so many records: of it the exchange died, and it is cut out; or, if
+        there is no such record, the next command of a session is refused unseen.
+        """
         assert self.standby is not None
         standby, self.standby = self.standby, None
         standby.kill()
         self._rings = rings_of(standby)
+        if pick is not None:
+            self._poison(standby, pick)
         idle = 0
         while not standby.drained:
             idle = 0 if sum(self._polled(poll) for poll in standby.polls()) else idle + 1
@@ -245,6 +254,47 @@ class World:
         self.advance(0)
         self.seen["TAKEOVER"] += 1
         self.seen["LAPPED"] += standby.laps
+
+    def _poison(self, standby: Standby, pick: Callable[[int], int]) -> None:
+        suspects = self._nobody_was_told()
+        if not len(suspects):
+            waiting = [s for name, s in self.sessions.items() if not self._all_taken(name)]
+            if waiting:
+                session = waiting[pick(len(waiting))]
+                state = self.exchange.sequencer.sessions()[session.number - 1]
+                standby.sequencer.refuse(session.number, state["position"] + 1)
+                self.seen["REFUSED UNSEEN"] += 1
+            return
+        sequence = int(suspects["sequence"][pick(len(suspects))])
+        standby.follower.cut_out(sequence)
+        for part in self.exchange._log:
+            part["reserved"][part["sequence"] == sequence] = CUT
+        # What was said of it, and after it, was said by nobody.
+        for part, found in self._found.items():
+            kept = [event for event in found if event.sequence < sequence]
+            self._read[part] -= len(found) - len(kept)
+            self._found[part] = kept
+        self.seen["CUT OUT"] += 1
+
+    def _nobody_was_told(self) -> NDArray[Any]:
+        """Records of which the dying exchange has told nobody anything, and that may be cut out:
+        by the rules of tools/poison.py.
+        """
+        exchange = self.exchange
+        exchange.journal(0)
+        log = np.concatenate([np.empty(0, LOG_RECORD), *exchange._log])
+        ring = Ring.attach(exchange.segment("log"))
+        told = max(self.records, ring.consumed[MATCHERS])
+        for part, events_ring in rings_of(exchange).items():
+            read = events_ring.consumed[0 if part == "ledger" else PUBLISHER_READS]
+            if read:
+                told = max(told, int(events_ring.peek(read - 1, 1, EVENT)["sequence"][0]))
+        if not len(log):
+            return log
+        last = log[-1]
+        settled = int(last["sequence"] - last["settled_lag"]) + bool(last["settled_index"])
+        chosen = (log["sequence"] > max(told, settled)) & (log["reject"] == 0)
+        return log[chosen & np.isin(log["kind"], KINDS)]
 
     def _polled(self, poll: Callable[[], int]) -> int:
         done = poll()

@@ -129,8 +129,12 @@ def run(instance: Instance, wishes: Wishes, folder: Path, say: Say = lambda text
     instance.ready()
     began_ns = time.monotonic_ns()
     with _clients(instance, wishes, folder) as clients:
-        strikes = list(_strike(scene, wishes, say))
-        instance.ready()
+        try:
+            strikes = list(_strike(scene, wishes, say))
+            instance.ready()
+        except MatchboxError as error:
+            said = "\n".join(instance.said.splitlines()[-40:])
+            raise MatchboxError(f"{error}. The exchange has said:\n{said}") from error
         time.sleep(_SETTLE_S)  # some more traffic, after the last fault
         ended_ns = time.monotonic_ns()
         written = clients.finish()

@@ -169,9 +169,9 @@ class Instance:
         if role == "journal":
             pid = agents.get("journaler", 0)
             return pid if pid in alive else 0
-        others = [int(pid) for pid in status.get("processes", [])]
-        named = {*engines, agents.get("journaler", 0)}
-        return next((pid for pid in others if pid in alive and pid not in named), 0)
+        board = self._board(int(status.get("standby") or 0))
+        pids = [] if board is None else board.live_processes()["pid"].tolist()
+        return next((pid for pid in pids if pid in alive and pid not in engines), 0)
 
     def _agents(self) -> dict[str, int]:
         """Process of each agent, by the board."""
@@ -198,7 +198,7 @@ class Instance:
     def followed(self) -> bool:
         """Has a living engine a standby that has caught up?"""
         epoch = int(self.status.get("standby") or 0)
-        if not epoch or not self.pid("engine") or not self.pid("standby"):
+        if not self.pid("engine") or not self.pid("standby"):
             return False
         board = self._board(epoch)
         return board is not None and board.state == "following"
