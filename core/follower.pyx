@@ -75,6 +75,13 @@ cdef int64_t _compare(follower* f, uint32_t pair) noexcept nogil:
     if end == at:
         return 0
     if f.aligned[pair] == UNKNOWN:
+        # An engine that began with a snapshot has nothing in the places before it, as we have not.
+        while at < end and (<const mb_event*>(there + (at & mask) * sizeof(mb_record))).sequence == 0:
+            at += 1
+            f.passed_over += 1
+        f.compared[pair] = at
+        if at == end:
+            return 1
         said_there = <const mb_event*>(there + (at & mask) * sizeof(mb_record))
         said_here = <const mb_event*>(here + (at & mask) * sizeof(mb_record))
         f.aligned[pair] = ALIGNED if said_there.sequence == said_here.sequence and said_there.index == said_here.index \
@@ -185,6 +192,8 @@ cdef class Follower(Agent):
             if one.capacity != other.capacity:
                 raise BadArgument(f"event rings of other sizes: theirs={one.capacity}, ours={other.capacity}")
             f.theirs[f.pairs], f.ours[f.pairs] = one.ring, other.ring
+            # What was said before that is in no place of ours.
+            f.compared[f.pairs] = other.ring.producer.value
             f.pairs += 1
         f.own, f.log, f.source = &own.state, log.ring, source.ring
         f.slots = <const uint8_t*>source.ring + MB_RING_SLOTS_OFFSET

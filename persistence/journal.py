@@ -375,6 +375,19 @@ class Reader(_Context):
             previous = batch.hash
             yield self._marks.mark(batch)
 
+    def records(self, first: int = 1, count: int = 1 << 14) -> Iterator[NDArray[Any]]:
+        """The records from `first` on, as batches() gives them; of so many batches at once that
+        they are `count`, if there are: a replay of many small ones costs what one of few costs.
+        """
+        kept: list[NDArray[Any]] = []
+        for batch in self.batches(first):
+            kept.append(batch.records[max(0, first - batch.first_sequence) :])
+            if sum(map(len, kept)) >= count:
+                yield np.concatenate(kept)
+                kept = []
+        if kept:
+            yield np.concatenate(kept)
+
     def headers(self, first: int = 1) -> Iterator[NDArray[Any]]:
         """The headers (batch.HEADER) of the same batches; no record or hash is looked at."""
         for number, key in self._walk(first):

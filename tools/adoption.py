@@ -48,7 +48,9 @@ def find(data: Path, say: Callable[[str], None]) -> Running | None:
         try:
             host, who, fds = _meet(pid, engine_lives)
         except MatchboxError as error:
-            say(f"A process of the exchange does not answer: {error}")
+            # It may be starting, or stopped: by itself it would go on beside others.
+            say(f"A process of the exchange does not answer, and is ended: {error}")
+            leftovers.kill_host(pid)
             continue
         lives += fds
         if host.agents == ["standby"]:

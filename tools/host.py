@@ -404,10 +404,9 @@ def replay_some(sequencer: Sequencer, others: list[Agent], records: NDArray[Any]
 
 
 def _records(directory: Path, first: int) -> Iterator[NDArray[Any]]:
-    """The journal from a record on, batch by batch."""
+    """The journal from a record on."""
     with Reader(directory) as reader:
-        for batch in reader.batches(first):
-            yield batch.records[max(0, first - batch.first_sequence) :]
+        yield from reader.records(first, _REPLAY_RECORDS)
 
 
 def look(agent: Agent) -> dict[str, Any]:
@@ -463,7 +462,8 @@ def main() -> None:
     show_faults()
     channel = Channel(socket.socket(fileno=int(sys.argv[1])))
     first, _ = channel.receive()
-    assert first is not None
+    if first is None:
+        return  # who started us is gone, and nobody knows of us
     try:
         plan = Plan.from_json(first["plan"])
         host: Host

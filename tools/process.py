@@ -38,7 +38,9 @@ class Host:
         life: int,
         follow: dict[str, Any] | None = None,
     ) -> None:
-        """`life`: a descriptor, open as long as the exchange lives; `follow`: a standby's."""
+        """Start one; it waits for begin(). `life`: a descriptor, open as long as the exchange
+        lives; `follow`: a standby's.
+        """
         self.name = name
         self.agents = [a for t in plan.threads if t.process == number for a in t.agents]
         self.channel, theirs = Channel.pair()
@@ -58,7 +60,13 @@ class Host:
             )
         self.pidfd = os.pidfd_open(self.process.pid)
         first = {"plan": plan.to_json(), "process": number, "journal": settings}
-        self.channel.send(first | ({"follow": follow} if follow else {}))
+        self._first = first | ({"follow": follow} if follow else {})
+
+    def begin(self) -> None:
+        """Let it do something. Before this, its number is to be where the next supervisor looks for
+        it: one that nobody knows of would go on beside those that the next one starts.
+        """
+        self.channel.send(self._first)
 
     @property
     def dead(self) -> bool:

@@ -18,6 +18,7 @@ business before the takeover, privately.
 """
 
 import contextlib
+import fcntl
 import mmap
 import os
 import threading
@@ -132,6 +133,7 @@ class Standby(Host):
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._watch.also(self._bell)
         self._promoted: dict[str, Any] = {}
+        self._claimed = -1
         self._fenced = False  # the living engine is dead
         self._poison: list[str] = []  # what was decided about what killed the engine
         self._over = threading.Event()  # promoted
@@ -374,18 +376,25 @@ class Standby(Host):
         with Reader(self._journal_folder) as reader:
             while not self._follower.reachable and not self._stopping:
                 before = self._follower.position
-                for batch in reader.batches(before + 1):
-                    skip = max(0, self._follower.position + 1 - batch.first_sequence)
-                    records = batch.records[skip:]
-                    if not self._fenced:
-                        # The living engine first, whatever a record does to one.
-                        passed = self._follower.passed - self._follower.position
-                        records = records[: whole_count(records, passed)]
-                    self._replay_all(records)
-                    if self._stopping or (self._asked or self._follower.reachable):
+                for records in reader.records(before + 1):
+                    if not self._replay_passed(records) or self._follower.reachable:
                         break
                 if self._follower.position == before:
                     time.sleep(0.001)
+
+    def _replay_passed(self, records: NDArray[Any]) -> bool:
+        """Replay records as far as the living engine is past them, which comes first, whatever a
+        record does to one. Is there more to do, and may we go on?
+        """
+        if not self._fenced:
+            most = max(0, self._follower.passed - self._follower.position)
+            count = whole_count(records, most)
+            self._replay_all(records[:count])
+            if count < len(records):
+                return False
+        else:
+            self._replay_all(records)
+        return not (self._stopping or self._asked)
 
     def _replay_all(self, records: NDArray[Any]) -> None:
         sequencer = self._sequencer_agent
@@ -490,6 +499,7 @@ class Standby(Host):
 
     def _take_over(self, why: str) -> None:
         began = time.monotonic()
+        self._claim()
         self._watch.kill()
         self._fenced = True
         fenced = time.monotonic()
@@ -529,6 +539,15 @@ class Standby(Host):
             },
         }
         self._over.set()
+
+    def _claim(self) -> None:
+        """There is one successor, whoever else has followed. Raises EngineDown."""
+        try:
+            # Held as long as we live; what it was of is gone once another one has taken over.
+            self._claimed = segment.open_fd(self._living.name("board"), writable=False)
+            fcntl.flock(self._claimed, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise EngineDown("another standby has taken over") from None
 
     def _cut_out(self) -> None:
         """What killed the engine is not to kill us. Raises Poisoned, JournalError."""

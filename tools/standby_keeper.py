@@ -83,6 +83,7 @@ class StandbyKeeper:
             host.channel.socket, selectors.EVENT_READ, lambda: self._greet(host)
         )
         self._changed()
+        host.begin()
 
     def _greet(self, host: Host) -> None:
         """It is there: give it the memory of all sessions."""

@@ -274,6 +274,9 @@ class Supervisor:
         settings = self._salvage.settings
         for number, process in enumerate(self.config.processes):
             self.hosts.append(Host(number, process.name, self.plan, settings, life=self._life_held))
+        self._write_status("starting")
+        for host in self.hosts:
+            host.begin()
         for host in self.hosts:
             host.wait_ready()
         self.listing.hosts = list(self.hosts)
@@ -558,14 +561,18 @@ class Supervisor:
         settings = self._salvage.settings
         for left in reversed(range(_JOURNAL_STARTS)):
             host = Host(process, "journal", self.plan, settings, life=self._life_held)
+            self.hosts.append(host)
             try:
+                if self._status:
+                    self._write_status(str(self._status["state"]))
+                host.begin()
                 host.wait_ready()
                 break
             except EngineDown:  # it was killed meanwhile
+                self.hosts.remove(host)
                 host.end(kill=True)
                 if not left:
                     raise
-        self.hosts.append(host)
         if watch:
             self._watch(host)
 

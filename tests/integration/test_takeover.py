@@ -98,6 +98,7 @@ def test_a_process_beside_the_engine_is_replaced(
             os.kill(victim, signal.SIGKILL)
             collect(alice, alice.buy("BTC/USD", "1", "100"))
             wait_for(lambda gone=victim: gone not in exchange.hosts, "it is forgotten")
+            wait_for(lambda: exchange.host_of(agent) in exchange.hosts, "another one is there")
             wait_for(lambda: exchange.followed, "a standby follows")
         os.kill(exchange.host_of("sequencer"), signal.SIGKILL)
         collect(alice, alice.buy("BTC/USD", "1", "100"))

@@ -72,10 +72,11 @@ def kill(*roles: str) -> Fault:
     def strike(scene: Scene) -> Strike:
         scene.wait(0.1)
         done = Strike(f"kill {' and '.join(roles)}", turns="engine" in roles)
+        engine = scene.instance.pid("engine")
         pids = [pid for role in roles if (pid := scene.instance.pid(role))]
         done.now()
-        done.pids = [pid for pid in pids if send(pid, signal.SIGKILL)]
-        done.kills = len(done.pids)
+        _kill(done, pids)
+        done.turns = done.turns and engine in done.pids
         if "supervisor" in roles and scene.instance.ours:
             _again(scene)
         return done
@@ -100,15 +101,20 @@ def _kill_all(scene: Scene, done: Strike, *, forget: bool = False) -> Strike:
     status = scene.instance.status
     pids = [*living(status), int(status.get("archiver", 0))]
     done.now()
-    done.pids = [pid for pid in pids if send(pid, signal.SIGKILL)]
-    done.kills = len(done.pids)
-    for pid in done.pids:
-        wait_for(lambda pid=pid: not _lives(pid), "they die")  # type: ignore[misc]
+    _kill(done, pids)
     if forget:
         for name in segment.names(scene.instance.config.instance):
             segment.unlink(name)
     _again(scene)
     return done
+
+
+def _kill(done: Strike, pids: list[int]) -> None:
+    """SIGKILL to all of them; they are dead afterwards, so that nobody takes them for alive."""
+    done.pids = [pid for pid in pids if send(pid, signal.SIGKILL)]
+    done.kills = len(done.pids)
+    for pid in done.pids:
+        wait_for(lambda pid=pid: not _lives(pid), "they die")  # type: ignore[misc]
 
 
 def _lives(pid: int) -> bool:
@@ -156,8 +162,7 @@ def at_point(name: str) -> Fault:
         armed = points.arm(scene.folder, name, 1)
         done.now()
         if part == "takeover":
-            done.pids = [scene.instance.pid("engine")]
-            done.kills += send(done.pids[0], signal.SIGKILL)
+            _kill(done, [scene.instance.pid("engine")])
         elif part == "snapshot":
             _ask_for_snapshot(scene)
         wait_for(lambda: not armed.exists(), f"a process dies at {name}")
