@@ -573,6 +573,7 @@ class Supervisor:
                 host.end(kill=True)
                 if not left:
                     raise
+                self.say("The journal's process ended at its start. Another one is started.")
         if watch:
             self._watch(host)
 
