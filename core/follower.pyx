@@ -194,6 +194,7 @@ cdef class Follower(Agent):
             f.theirs[f.pairs], f.ours[f.pairs] = one.ring, other.ring
             # What was said before that is in no place of ours.
             f.compared[f.pairs] = other.ring.producer.value
+            f.passed_over += other.ring.producer.value
             f.pairs += 1
         f.own, f.log, f.source = &own.state, log.ring, source.ring
         f.slots = <const uint8_t*>source.ring + MB_RING_SLOTS_OFFSET

@@ -1,6 +1,7 @@
 """The engine dies, and its standby goes on."""
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -104,6 +105,30 @@ def test_a_process_beside_the_engine_is_replaced(
         collect(alice, alice.buy("BTC/USD", "1", "100"))
     exchange.down()
     assert exchange.text().count("Another one is started") == 2
+
+
+def test_one_standby_takes_over_whoever_else_would(
+    make_exchange: Callable[..., ExchangeProcess],
+) -> None:
+    """Another one has claimed the engine's place: this one must not go on beside it."""
+    exchange = make_exchange(standby=True).up()
+    wait_for(lambda: exchange.followed, "a standby follows")
+    name = segment.SegmentName(exchange.instance, exchange.status["epoch"], "board")
+    with exchange.connect() as alice:
+        collect(alice, alice.buy("BTC/USD", "1", "100"))
+        claim = segment.open_fd(name, writable=False)
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX)
+            os.kill(exchange.host_of("sequencer"), signal.SIGKILL)
+            process = exchange.process
+            assert process is not None
+            wait_for(lambda: process.poll() is not None, "it stops")
+        finally:
+            os.close(claim)
+    assert "another standby has taken over" in exchange.text()
+    assert exchange.status["epoch"] == 1
+    exchange.up()
+    exchange.down()
 
 
 def test_an_operator_switches_to_the_standby(
