@@ -17,8 +17,9 @@ from matchbox.core.agent import Agent
 from matchbox.core.matcher import MatcherAgent
 from matchbox.core.plan import PUBLISHER_READS, Plan, PlanMarket, place, prepare, take
 from matchbox.core.sequencer import Sequencer
-from matchbox.shm.depth import depth_bytes, format_depth
+from matchbox.shm.depth import Book, depth_bytes, format_depth
 from matchbox.shm.errors import JournalError
+from matchbox.shm.market import Market
 from matchbox.shm.records import EVENT, LOG_RECORD, MARKET_RECORD, REPORT
 from matchbox.shm.ring import Reader, Ring
 from matchbox.tools.catalog import Catalog, placements
@@ -199,6 +200,11 @@ class Replica:
     @property
     def sequencer(self) -> Sequencer:
         return self._sequencer
+
+    def book(self, market: Market) -> Book:
+        """The depth of a market that there is. For a replica with a publisher."""
+        market_data = Ring.attach(self._segments["market-data"])
+        return Book(self._segments[f"depth-{market.number}"], market_data, market)
 
     def save(self) -> snapshot.Image | None:
         """A snapshot of the last record; None if its events do not all fit their rings before more
