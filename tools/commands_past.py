@@ -1,4 +1,4 @@
-"""`matchbox at`: what was."""
+"""`matchbox at`, `replay-log`: what was."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ _MOMENT = (
     "A sequence number, `last`, or a time: ISO 8601 in UTC, or seconds, milliseconds or "
     "nanoseconds since 1970."
 )
+_PLACE = "An instance's name, data folder or configuration, or a backup."
 _DATA = typer.Option(
     "",
     "--data",
@@ -26,6 +27,7 @@ _CONFIG = typer.Option(
 
 def register(app: typer.Typer) -> None:
     app.command()(at)
+    app.command("replay-log")(replay_log)
 
 
 def at(
@@ -59,3 +61,48 @@ def at(
         market=market,
         as_json=as_json,
     )
+
+
+_BROKEN = 3
+
+
+def replay_log(
+    data: str = typer.Argument(..., metavar="DATA", help=_PLACE),
+    since: str = typer.Option(
+        "", "--from", metavar="SEQUENCE|TIME", help="The first record; the first there is."
+    ),
+    until: str = typer.Option(
+        "", "--until", metavar="SEQUENCE|TIME", help="The last record; the last there is."
+    ),
+    expression: str = typer.Option(
+        "",
+        "--break",
+        metavar="EXPRESSION",
+        help="Stop at the first record or event of which this is true, such as "
+        "\"kind == 'trade' and market == 'BTC/USD' and price < 100\".",
+    ),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="Print only what stops it."),
+    config: Path | None = _CONFIG,
+    as_json: bool = typer.Option(False, "--json", help="One JSON object a line."),
+) -> None:
+    """Replay a part of a log; print its records, and under each the events that it caused.
+
+    Where --break stops it, the book, balances and orders that are concerned are shown, and how to
+    go on. Exit status 3 if it was stopped, 0 if it came to the end.
+    """
+    from matchbox.shm.errors import BadArgument
+    from matchbox.tools import replaylog
+
+    if quiet and not expression:
+        raise BadArgument("--quiet goes with --break")
+    broken = replaylog.run(
+        data,
+        since=since,
+        until=until,
+        expression=expression,
+        quiet=quiet,
+        config=config,
+        as_json=as_json,
+    )
+    if broken:
+        raise typer.Exit(_BROKEN)

@@ -50,12 +50,7 @@ def find(reader: Reader, text: str) -> Moment:
     if text == _LAST:
         return at(reader, last)
     if text.isdigit() and not _is_time(int(text), last):
-        sequence = int(text)
-        if not first <= sequence <= last:
-            raise BadArgument(
-                f"the journal has no such record: sequence={sequence}, first={first}, last={last}"
-            )
-        return at(reader, sequence)
+        return at(reader, _checked(int(text), first, last))
     time_ns = _time_ns(text)
     sequence = _last_before(reader, time_ns, first, last)
     if sequence < first:
@@ -65,6 +60,32 @@ def find(reader: Reader, text: str) -> Moment:
             f"{first}, is of {format_time(began.timestamp_ns)}, its last one is {last}"
         )
     return at(reader, sequence)
+
+
+def find_first(reader: Reader, text: str) -> int:
+    """The record that a part of the log begins with: of a time, the first one stamped no earlier.
+
+    Raises BadArgument.
+    """
+    first, last = reader.first_sequence(), reader.last_sequence()
+    if text == _LAST or (text.isdigit() and not _is_time(int(text), last)):
+        return last if text == _LAST else _checked(int(text), first, last)
+    time_ns = _time_ns(text)
+    found = _last_before(reader, time_ns - 1, first, last) + 1
+    if found > last:
+        raise BadArgument(
+            f"the journal has nothing of that time or later: time={format_time(time_ns)}, "
+            f"last={last}"
+        )
+    return found
+
+
+def _checked(sequence: int, first: int, last: int) -> int:
+    if not first <= sequence <= last:
+        raise BadArgument(
+            f"the journal has no such record: sequence={sequence}, first={first}, last={last}"
+        )
+    return sequence
 
 
 def at(reader: Reader, sequence: int) -> Moment:

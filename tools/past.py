@@ -19,7 +19,7 @@ from matchbox.persistence import snapshots
 from matchbox.persistence.journal import Reader
 from matchbox.persistence.snapshots import Snapshot
 from matchbox.shm.depth import Book, Top
-from matchbox.shm.errors import BadArgument
+from matchbox.shm.errors import BadArgument, JournalError
 from matchbox.shm.market import Asset, Market
 from matchbox.shm.records import FEE_ACCOUNT
 from matchbox.shm.saying import complain
@@ -59,16 +59,32 @@ def start_of(journal: Path, sequence: int) -> Snapshot | None:
     start = snapshots.newest(folder, at_most=sequence, journal=journal, say=complain)
     if start is not None:
         return start
+    first = oldest_state(journal)
+    if first == 0:
+        return None
+    with Reader(journal) as reader:
+        oldest, last = reader.first_sequence(), reader.last_sequence()
+    raise BadArgument(
+        f"the journal begins with record {oldest}, and no snapshot leads to this one: "
+        f"sequence={sequence}, first={first}, last={last}"
+    )
+
+
+def oldest_state(journal: Path) -> int:
+    """The first record of which there is a state; 0: that before the first record.
+
+    Raises JournalError if the journal begins later and no snapshot leads into it.
+    """
     with Reader(journal) as reader:
         oldest, last = reader.first_sequence(), reader.last_sequence()
     if oldest == 1:
-        return None
-    usable = [n for n in snapshots.sequences(folder) if oldest <= n <= last]
-    first = f"first={min(usable)}, last={last}" if usable else "and no snapshot leads to any other"
-    raise BadArgument(
-        f"the journal begins with record {oldest} and no snapshot leads to this one: "
-        f"sequence={sequence}, {first}"
-    )
+        return 0
+    usable = [n for n in snapshots.sequences(journal.parent / FOLDER) if oldest <= n <= last]
+    if not usable:
+        raise JournalError(
+            f"the journal begins with record {oldest:,}, and no snapshot leads there", oldest
+        )
+    return min(usable)
 
 
 @dataclass

@@ -67,6 +67,7 @@ def begin(
     *,
     publisher: bool = False,
     reports: bool = False,
+    events: bool = False,
 ) -> Replica:
     """A replica that has loaded `start`, or is new, for the records that follow in its journal, all
     of whose definitions are in `catalog` (see known()). Raises MatchboxError.
@@ -74,7 +75,9 @@ def begin(
     image = start.image if start else None
     plan = make_plan(config, start.epoch if start else 1, catalog, image)
     matchers = {market.id: market.matcher for market in config.markets}
-    return Replica(plan, catalog, matchers, image=image, publisher=publisher, reports=reports)
+    return Replica(
+        plan, catalog, matchers, image=image, publisher=publisher, reports=reports, events=events
+    )
 
 
 def following(
