@@ -1,4 +1,4 @@
-"""`matchbox at`, `replay-log`: what was."""
+"""`matchbox at`, `replay-log`, `capture`, `reproduce`: what was."""
 
 from pathlib import Path
 
@@ -28,6 +28,8 @@ _CONFIG = typer.Option(
 def register(app: typer.Typer) -> None:
     app.command()(at)
     app.command("replay-log")(replay_log)
+    app.command()(capture)
+    app.command()(reproduce)
 
 
 def at(
@@ -106,3 +108,81 @@ def replay_log(
     )
     if broken:
         raise typer.Exit(_BROKEN)
+
+
+def capture(
+    moment: str = typer.Argument(..., metavar="SEQUENCE|TIME", help=_MOMENT),
+    count: int = typer.Option(
+        0, "--count", min=0, metavar="COUNT", help="So many records after it, too."
+    ),
+    out: Path | None = typer.Option(
+        None,
+        "--out",
+        "-o",
+        metavar="FILE",
+        show_default=False,
+        help="A new file; capture-SEQUENCE.zip here if left out.",
+    ),
+    alarm: str = typer.Option(
+        "",
+        "--alarm",
+        metavar="REASON",
+        help="As the exchange does it by itself: into its folder `captures`, in the background.",
+    ),
+    data: str = _DATA,
+    config: Path | None = _CONFIG,
+) -> None:
+    """Write all that is needed to replay what led to a moment into one file.
+
+    That is the snapshot before it, the records from there on, the sizes of the engine, and state
+    hashes on the way. `matchbox reproduce` replays it, on another host or by another version.
+    """
+    import os
+
+    from rich.console import Console
+
+    from matchbox.shm.errors import BadArgument
+    from matchbox.tools import alarms, past
+    from matchbox.tools import capture as captures
+    from matchbox.tools.verify import find_config
+
+    if alarm and out:
+        raise BadArgument("--alarm says where it is written: not with --out")
+    journal = past.find_place(data)
+    settings = find_config(journal.parent, config)
+    with Console(stderr=True).status("Writing the capture") as status:
+
+        def progress(last: int) -> None:
+            status.update(f"Record {last:,}")
+
+        if alarm:
+            os.nice(19)
+            print(
+                alarms.make(journal, moment, alarm, config=settings, count=count, progress=progress)
+            )
+            return
+        print(captures.write(journal, moment, out, config=settings, count=count, progress=progress))
+
+
+def reproduce(
+    file: Path = typer.Argument(..., metavar="FILE", help="What `matchbox capture` has written."),
+    as_json: bool = typer.Option(False, "--json", help="One JSON object."),
+) -> None:
+    """Replay a capture, and compare the state hashes with those in it.
+
+    Exit status 1 if the state is another one somewhere: it says where first.
+    """
+    import json
+
+    from rich.console import Console
+
+    from matchbox.tools import reproduce as reproducing
+
+    with Console(stderr=True).status("Replaying the capture") as status:
+        found = reproducing.reproduce(file, progress=lambda last: status.update(f"Record {last:,}"))
+    if as_json:
+        print(json.dumps(reproducing.as_dict(found)))
+    else:
+        print("\n".join(reproducing.lines(found)))
+    if found.differences:
+        raise typer.Exit(1)

@@ -18,7 +18,7 @@ from typing import Any
 
 from matchbox.persistence.journal import Reader
 from matchbox.persistence.journaler import continues
-from matchbox.shm.errors import BadArgument
+from matchbox.shm.errors import BadArgument, JournalError
 from matchbox.tools.logview import parse_time
 from matchbox.tools.recordview import format_time
 
@@ -78,6 +78,18 @@ def find_first(reader: Reader, text: str) -> int:
             f"last={last}"
         )
     return found
+
+
+def find_readable(reader: Reader, text: str) -> int:
+    """As find(), of a journal that may be damaged there: then it is the record as it is named."""
+    try:
+        return find(reader, text).sequence
+    except JournalError:
+        if text == _LAST:
+            return reader.last_sequence()
+        if text.isdigit():
+            return int(text)
+        raise
 
 
 def _checked(sequence: int, first: int, last: int) -> int:

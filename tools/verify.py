@@ -48,6 +48,11 @@ class Outcome:
     snapshots: list[int] = field(default_factory=list)  # those that have the state of the replay
     views: int = 0  # up to which record they were compared
     differences: list[str] = field(default_factory=list)
+    wrong_at: int = 0  # the first record whose state is wrong, or that cannot be trusted; 0: none
+
+    def differ(self, sequence: int, text: str) -> None:
+        self.differences.append(text)
+        self.wrong_at = self.wrong_at or sequence
 
 
 def verify(
@@ -75,7 +80,9 @@ def verify(
         replica = Replica(make_plan(settings, 1, catalog), catalog, matchers)
         _read(journal, replica, outcome, progress)
     except JournalError as error:
-        outcome.differences.append(f"{error} (whole up to record {max(error.sequence - 1, 0):,})")
+        outcome.differ(
+            error.sequence, f"{error} (whole up to record {max(error.sequence - 1, 0):,})"
+        )
         return outcome
     _compare(outcome, "at its stop", _stopped(data), f"{outcome.state:016x}")
     if views:
@@ -84,6 +91,20 @@ def verify(
         outcome.views, wrong = verify_views.differences(settings, data, progress)
         outcome.differences += [f"the views: {text}" for text in wrong]
     return outcome
+
+
+def capture(outcome: Outcome, config: Path | None = None) -> str:
+    """Have what led to the first wrong record in a file; what became of that."""
+    from matchbox.tools import alarms
+
+    journal = Path(outcome.journal)
+    try:
+        settings = find_config(journal.parent, config)
+        reason = outcome.differences[0]
+        written = alarms.make(journal, str(outcome.wrong_at), reason, config=settings)
+    except (MatchboxError, OSError) as error:
+        return f"No capture was written: {error}"
+    return f"A capture was written: {written}"
 
 
 def _catalog(journal: Path) -> Catalog:
@@ -144,9 +165,10 @@ def _read(journal: Path, replica: Replica, outcome: Outcome, progress: Progress)
     outcome.state = combined_hash(state)
     stopped = folder.read_status(journal.parent)
     if stopped.get("state") == "stopped" and int(stopped["sequence"]) != outcome.records:
-        outcome.differences.append(
+        outcome.differ(
+            outcome.records,
             f"the exchange stopped at record {stopped['sequence']:,}, its journal ends with "
-            f"{outcome.records:,}"
+            f"{outcome.records:,}",
         )
 
 
@@ -175,7 +197,9 @@ def _compare_snapshot(path: Path, replica: Replica, outcome: Outcome) -> None:
     if found == expected:
         outcome.snapshots.append(replica.position)
     else:
-        outcome.differences.append(f"the state hash in {path} is {expected}, it is {found} now")
+        outcome.differ(
+            replica.position, f"the state hash in {path} is {expected}, it is {found} now"
+        )
 
 
 def _compare(outcome: Outcome, when: str, expected: str | None, found: str) -> None:
@@ -184,7 +208,7 @@ def _compare(outcome: Outcome, when: str, expected: str | None, found: str) -> N
     if expected == found:
         outcome.compared.append(when)
     else:
-        outcome.differences.append(f"the hash {when} was {expected}, it is {found} now")
+        outcome.differ(outcome.records, f"the hash {when} was {expected}, it is {found} now")
 
 
 def _stopped(data: Path) -> str | None:
@@ -222,7 +246,7 @@ def find_config(data: Path, given: Path | None = None) -> Config:
 def back_up(place: str, target: Path, *, progress: Progress = lambda n: None) -> backup.Copied:
     """Bring the backup in `target` up to date, or make it. Raises MatchboxError, OSError."""
     journal = find_journal(place)
-    known = {"journal", CONFIG, NOTE}
+    known = {"journal", "captures", CONFIG, NOTE}
     others = [p.name for p in target.iterdir() if p.name not in known] if target.is_dir() else []
     if others:
         raise BadArgument(f"that is no backup: target={target}, has={', '.join(sorted(others))}")
