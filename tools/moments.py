@@ -80,6 +80,14 @@ def find_first(reader: Reader, text: str) -> int:
     return found
 
 
+def find_before(reader: Reader, text: str) -> int:
+    """The last record before a moment; 0, or what is before the first one: there is none."""
+    first, last = reader.first_sequence(), reader.last_sequence()
+    if text == _LAST or (text.isdigit() and not _is_time(int(text), last)):
+        return (last if text == _LAST else int(text)) - 1
+    return _last_before(reader, _time_ns(text) - 1, first, last)
+
+
 def find_readable(reader: Reader, text: str) -> int:
     """As find(), of a journal that may be damaged there: then it is the record as it is named."""
     try:
