@@ -50,6 +50,7 @@ def backup(
     """
     _keep_apart(source, target)
     with Writer(target, file_bytes=file_bytes) as writer, Reader(source) as reader:
+        _begin(reader, writer)
         first = writer.last_sequence + 1
         _check_same(reader, writer)
         end = reader.last()[0]
@@ -88,10 +89,28 @@ def _flush(path: Path) -> None:
         raise JournalError(f"cannot flush {path}: {error}") from error
 
 
+def _begin(reader: Reader, writer: Writer) -> None:
+    """Have a new copy begin where the journal does, if what was before was pruned."""
+    first = reader.first_sequence()
+    if first > 1 and not writer.last_sequence:
+        writer.begin_after(first - 1, next(reader.batches(first)).previous)
+
+
 def _check_same(reader: Reader, writer: Writer) -> None:
-    """Raises JournalError unless what the writer has is the beginning of what the reader has."""
+    """Raises JournalError unless what the writer has is the beginning of what the reader has, or
+    ends where that begins.
+    """
     last = writer.last_sequence
     if not last:
+        return
+    first = reader.first_sequence()
+    if last < first - 1:
+        raise JournalError(
+            f"records {last + 1} to {first - 1} have been pruned since the last backup: allowed: "
+            "to put them back, or an empty folder",
+            last + 1,
+        )
+    if last == first - 1 and next(reader.batches(first)).previous == writer.last_hash:
         return
     there = next(reader.batches(last), None)
     if there is None or (there.last_sequence, there.hash) != (last, writer.last_hash):
@@ -124,10 +143,12 @@ def restore(
     with Reader(source) as reader, Writer(target, file_bytes=file_bytes) as writer:
         if decided := cuts.read(source):
             cuts.write(target, decided)
+        _begin(reader, writer)
+        first = writer.last_sequence + 1
         torn = _copy(_up_to(reader, until or _NO_END), writer, until or _NO_END, progress)
         if torn is not None:
             _append_part(writer, torn, until)
-        copied = Copied(1, writer.last_sequence, writer.last_hash)
+        copied = Copied(first, writer.last_sequence, writer.last_hash)
     if copied.last <= until - GROUP_RECORDS:
         raise BadArgument(f"the journal ends before that: last={copied.last}, until={until}")
     _read_back(target, copied)
@@ -136,7 +157,7 @@ def restore(
 
 def _up_to(reader: Reader, until: int) -> Iterator[Batch]:
     """The batches up to the one that has `until`; what is behind it may be damaged."""
-    for batch in reader.batches():
+    for batch in reader.batches(reader.first_sequence()):
         yield batch
         if batch.last_sequence >= until:
             return

@@ -171,7 +171,11 @@ class Environment:
         Raises JournalError if the file is shorter than what LMDB would read (it would be a SIGBUS).
         """
         with self.env.begin(buffers=True) as transaction:
-            needed, size = self.used_bytes(), self.path.stat().st_size
+            needed = self.used_bytes()
+            try:
+                size = self.path.stat().st_size
+            except FileNotFoundError:
+                size = needed  # it was pruned: nobody can cut what has no name
             if size < needed:
                 raise JournalError(f"{self.path} is cut off: bytes={size}, needed={needed}")
             yield transaction.cursor()

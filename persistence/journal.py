@@ -246,6 +246,16 @@ class Writer(_Context):
             self._say("open")
         return self._sequence
 
+    def begin_after(self, sequence: int, hash_before: bytes) -> None:
+        """Of a new journal: its first record is to follow this one, which others have, and the
+        batch that ends with it has this hash. Raises JournalError if it is not new.
+        """
+        if self._sequence:
+            raise JournalError(
+                f"the journal in {self.directory} has begun: last={self._sequence}", sequence + 1
+            )
+        self._sequence, self._hash = sequence, hash_before
+
     def _store(self, values: Values) -> None:
         """Commit values, in a new file if this one might not have the room."""
         if self._failed:
@@ -349,7 +359,7 @@ class Reader(_Context):
 
     def first_sequence(self) -> int:
         """Where the journal begins; 1 if it is empty."""
-        spans = self._spans()
+        spans = self.spans()
         return spans[0][1] if spans else 1
 
     def batches(self, first: int = 1) -> Iterator[Batch]:
@@ -363,9 +373,9 @@ class Reader(_Context):
         previous: bytes | None = None
         self._marks.refresh()
         for number, key in self._walk(first):
-            if previous is None:
-                previous = self._hash_before(key)
             batch = self._get(number, key, read_batch)
+            if previous is None:
+                previous = self._hash_before(key, batch)
             if batch.previous != previous:
                 raise JournalError(
                     f"batch {key} does not follow the one before: previous={batch.previous.hex()}, "
@@ -399,17 +409,21 @@ class Reader(_Context):
         return self._marks.mark(self._find(int(header["first_sequence"]), read_batch))
 
     def _find(self, key: int, make: Callable[[memoryview, int], T]) -> T:
-        for number, begin, end in reversed(self._spans()):
+        for number, begin, end in reversed(self.spans()):
             if begin <= key < end:
                 return self._get(number, key, make)
         raise JournalError(f"no batch {key} in {self.directory}", key)
 
     def _walk(self, first: int) -> Iterator[tuple[int, int]]:
         """File and key of each batch from the one that holds `first` on."""
-        spans = self._spans()
+        spans = self.spans()
         position = max(first, 1)
         if spans and position < spans[0][1]:
-            raise JournalError(f"the journal begins at {spans[0][1]}: wanted={position}", position)
+            raise JournalError(
+                f"the journal begins at {spans[0][1]}, what was before is not there: "
+                f"wanted={position}",
+                position,
+            )
         started = False
         for number, begin, end in spans:
             if end <= position:
@@ -440,9 +454,17 @@ class Reader(_Context):
             f"records {first} to {end - 1} are missing in {self._path(number)}", first
         )
 
-    def _spans(self) -> list[tuple[int, int, int]]:
+    def spans(self) -> list[tuple[int, int, int]]:
         """(file, first sequence, end) of each file with records; what it has below `end` counts."""
-        firsts = [(n, self._first(n)) for n in self._numbers()]
+        while True:
+            numbers = self._numbers()
+            try:
+                firsts = [(n, self._first(n)) for n in numbers]
+                break
+            except JournalError:
+                # The oldest ones may be pruned just now.
+                if self._numbers() == numbers:
+                    raise
         spans: list[tuple[int, int, int]] = []
         end = _NO_END
         for number, first in reversed(firsts):
@@ -451,9 +473,13 @@ class Reader(_Context):
                 end = first
         return spans[::-1]
 
-    def _hash_before(self, key: int) -> bytes:
-        """Hash of the batch right before `key`, as its header has it; zeros before the first."""
-        for number, begin, end in reversed(self._spans()):
+    def _hash_before(self, key: int, batch: Batch) -> bytes:
+        """Hash of the batch right before `batch`, whose key this is, as its header has it; zeros
+        before the first. What was pruned can only be as the batch says.
+        """
+        if 1 < key == self.first_sequence():
+            return batch.previous
+        for number, begin, end in reversed(self.spans()):
             if begin < key <= end:
                 before = self._get(number, self._floor(number, key - 1), read_header)
                 return before["hash"].tobytes()
@@ -511,7 +537,12 @@ class Reader(_Context):
 
     def _numbers(self) -> list[int]:
         before = self._before_file
-        return [n for n in files.numbers(self.directory) if before is None or n < before]
+        there = files.numbers(self.directory)
+        # A file that was pruned takes room on the disk as long as somebody has it open.
+        for gone in self._environments.keys() - there:
+            files.release(self._environments.pop(gone))
+            self._firsts.pop(gone, None)
+        return [n for n in there if before is None or n < before]
 
     def _path(self, number: int) -> Path:
         return files.file_path(self.directory, number)

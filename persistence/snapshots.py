@@ -4,6 +4,10 @@
     read      a file, every byte verified
     newest    the newest good one that belongs to a journal; what is damaged is passed over
 
+The folder `base` in that of the snapshots has one more, where the journal's beginning was pruned:
+that from which what is left of the journal can be replayed. It is one of them wherever they are
+read, and none of those of which only the newest are kept.
+
 Layout of a file (version 1, little-endian):
 
       0  magic          "MBSNAP01"
@@ -55,6 +59,7 @@ _HEADER_OFFSET = 64
 _ALIGNMENT = 64
 _NAME = re.compile(r"(\d+)\.snap")
 _DEFINITIONS = "definitions"
+BASE = "base"
 
 Say = Callable[[str], object]
 
@@ -78,11 +83,23 @@ class Snapshot:
 
 
 def file_path(folder: Path, sequence: int) -> Path:
-    return folder / f"{sequence}.snap"
+    """Where the snapshot of a record is, or is to be; if only the base is of this record, that."""
+    path = folder / f"{sequence}.snap"
+    of_base = folder / BASE / path.name
+    return of_base if of_base.exists() and not path.exists() else path
 
 
 def sequences(folder: Path) -> list[int]:
-    """Of the snapshots in a folder, newest first; none if it does not exist."""
+    """Of the snapshots in a folder, and of its base, newest first; none if it does not exist."""
+    return sorted({*_kept(folder), *_kept(folder / BASE)}, reverse=True)
+
+
+def base(folder: Path) -> int:
+    """The record of the base; 0: there is none, for the journal begins with the first record."""
+    return max(_kept(folder / BASE), default=0)
+
+
+def _kept(folder: Path) -> list[int]:
     if not folder.is_dir():
         return []
     names = (_NAME.fullmatch(path.name) for path in folder.iterdir())
@@ -109,7 +126,7 @@ def write(
     a copy. Raises SnapshotError if it cannot be written; nothing of it is there then.
     """
     parts = {_DEFINITIONS: definitions.view(f"V{LOG_RECORD.itemsize}"), **image.parts}
-    path = file_path(folder, image.sequence)
+    path = folder / f"{image.sequence}.snap"
     draft = path.with_suffix(".new")
     head = {
         "layout": LAYOUT,
@@ -172,9 +189,9 @@ def _digests(parts: list[NDArray[np.uint8]]) -> list[str]:
 
 def remove_older(folder: Path, keep: int) -> None:
     """Remove all but the `keep` newest snapshots, and drafts of writers that died. OSError."""
-    found = sequences(folder)
+    found = _kept(folder)
     for sequence in found[keep:]:
-        file_path(folder, sequence).unlink(missing_ok=True)
+        (folder / f"{sequence}.snap").unlink(missing_ok=True)
     for draft in folder.glob("*.new"):
         if draft.stem.isdigit() and found and int(draft.stem) < found[0]:
             draft.unlink(missing_ok=True)

@@ -11,7 +11,8 @@
     │   ├── Lapped       a reader of market data fell behind; resynchronise from the depth table
     │   └── MarketRemoved   the market is no more; its number may be another one's
     ├── JournalError     the journal cannot be read or written
-    └── SnapshotError    a snapshot is damaged, of another layout, or does not fit this engine
+    ├── SnapshotError    a snapshot is damaged, of another layout, or does not fit this engine
+    └── CaptureError     a capture is damaged, of another layout, or cannot be written
 
 Texts end with the values concerned (``capacity=..., wanted=...``).
 """
@@ -90,3 +91,7 @@ class Forgotten(MatchboxError):
     def __init__(self, text: str, oldest: tuple[int, int] = (0, 0)) -> None:
         super().__init__(text)
         self.oldest = oldest
+
+
+class CaptureError(MatchboxError):
+    """A capture is damaged, of another layout, or cannot be written."""

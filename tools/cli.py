@@ -25,6 +25,7 @@ GROUPS = (
     "commands_flow",  # replay
     "commands_journal",  # log
     "commands_backup",  # verify, backup, restore
+    "commands_past",  # at, replay-log, capture, reproduce
     "commands_snapshot",  # snapshot
     "commands_archive",  # archive, pull
     "commands_reconcile",  # reconcile

@@ -46,6 +46,8 @@ def register(app: typer.Typer) -> None:
             print(json.dumps(verify.as_dict(outcome)))
         else:
             print("\n".join(verify.lines(outcome)))
+        if outcome.wrong_at:
+            typer.echo(verify.capture(outcome, config), err=True)
         if outcome.differences:
             raise typer.Exit(1)
 

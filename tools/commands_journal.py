@@ -1,6 +1,7 @@
-"""`matchbox log`: print the records of a journal."""
+"""`matchbox log`, `matchbox journal`: the records of a journal, and its files."""
 
 import sys
+from pathlib import Path
 
 import typer
 
@@ -8,6 +9,11 @@ from matchbox.shm.errors import BadArgument
 
 
 def register(app: typer.Typer) -> None:
+    journal = typer.Typer(help="The files of a journal.", no_args_is_help=True)
+    journal.callback()(_journal)
+    journal.command()(prune)
+    app.add_typer(journal, name="journal")
+
     @app.command()
     def log(
         place: str = typer.Argument(
@@ -65,9 +71,69 @@ def register(app: typer.Typer) -> None:
                 sessions=tuple(session),
                 refused=refused,
             )
-            names = recordview.Names()
+            names = logview.names_before(reader)
             write = recordview.json_line if as_json else recordview.line
             wait = logview.wait_for_more if follow else lambda: False
             for records in logview.read(reader, view, names, follow=wait):
                 sys.stdout.writelines(f"{write(record, names)}\n" for record in records)
                 sys.stdout.flush()
+
+
+def _journal() -> None:
+    """The files of a journal."""
+
+
+def prune(
+    data: str = typer.Argument(
+        ..., metavar="DATA", help="An instance's name, data folder or configuration."
+    ),
+    before: str = typer.Option(
+        "", metavar="SEQUENCE|TIME", help="Only what is before this record or time."
+    ),
+    keep_days: int | None = typer.Option(
+        None,
+        "--keep-days",
+        min=0,
+        metavar="COUNT",
+        show_default=False,
+        help="Keep today (UTC) and so many days before.",
+    ),
+    move_to: Path | None = typer.Option(
+        None,
+        "--move-to",
+        metavar="FOLDER",
+        show_default=False,
+        help="Copy the files there, read them back, and then remove them here.",
+    ),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would be done."),
+    config: Path | None = typer.Option(
+        None,
+        "--config",
+        metavar="FILE",
+        show_default=False,
+        help="The configuration, if it is not where it was.",
+    ),
+    as_json: bool = typer.Option(False, "--json", help="One JSON object."),
+) -> None:
+    """Remove the oldest files of a journal, as far as nobody needs them; also while it is written.
+
+    What stays can be replayed from a snapshot that is made first, and kept. What is removed cannot:
+    no state and no views of that time, and no audit of the whole log.
+    """
+    import json
+
+    from rich.console import Console
+
+    from matchbox.tools import pruning
+
+    with Console(stderr=True).status("Pruning") as status:
+        found = pruning.prune(
+            data,
+            before=before,
+            keep_days=keep_days,
+            move_to=move_to,
+            dry_run=dry_run,
+            config=config,
+            progress=lambda last: status.update(f"Record {last:,}"),
+        )
+    print(json.dumps(pruning.as_dict(found)) if as_json else "\n".join(pruning.lines(found)))

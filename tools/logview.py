@@ -6,6 +6,7 @@
 The journal is read as it stands on the disk, also while another process writes it.
 """
 
+import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -17,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from matchbox.persistence import files
+from matchbox.persistence import files, snapshots
 from matchbox.persistence.journal import Reader
-from matchbox.shm.errors import BadArgument
+from matchbox.shm.errors import BadArgument, SnapshotError
 from matchbox.shm.records import MONEY_RECORD, NAMED_RECORD, Kind
 from matchbox.tools.config import default_data, load
 from matchbox.tools.recordview import LISTS, MONEY, ORDERS, REMOVALS, SUBSCRIPTIONS, Names
@@ -122,10 +123,22 @@ def find_journal(place: str) -> Path:
 
 def read_names(reader: Reader) -> Names:
     """The names that the whole journal defines."""
-    names = Names()
-    for header in reader.headers():
+    names = names_before(reader)
+    for header in reader.headers(reader.first_sequence()):
         if header["definitions"]:
             names.learn(reader.batch(header).records)
+    return names
+
+
+def names_before(reader: Reader) -> Names:
+    """The names that were defined before the journal begins, if its beginning was pruned."""
+    names, first = Names(), reader.first_sequence()
+    folder = reader.directory.parent / "snapshots"
+    base = snapshots.base(folder)
+    if first > 1 and base:
+        with contextlib.suppress(SnapshotError):
+            definitions = snapshots.read(snapshots.file_path(folder, base)).definitions
+            names.learn(definitions[definitions["sequence"] < first])
     return names
 
 
@@ -137,7 +150,7 @@ def read(
     follow: called at the end of the journal; True to look again for more, which it may wait for.
     Raises JournalError about the first damaged batch; what was before it has been given.
     """
-    position = 1
+    position = reader.first_sequence()
     while True:
         for header in reader.headers(position):
             if view.after(header):

@@ -7,14 +7,16 @@ nothing is sent that cannot be meant; then an operator's session is attached for
 import json
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from decimal import Decimal
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.table import Table
 
 from matchbox.shm.connect import Connection, connect, look
+from matchbox.shm.depth import Book
 from matchbox.shm.errors import BadArgument, EngineDown, MatchboxError
-from matchbox.shm.market import Market
+from matchbox.shm.market import Asset, Market
 from matchbox.shm.reasons import describe
 from matchbox.shm.records import COMMAND, EventKind, MarketState
 from matchbox.shm.session import Session
@@ -27,6 +29,27 @@ _NO_ANSWERS = (EventKind.TRADE, EventKind.PREVENTED)
 
 class Refusal(MatchboxError):
     """The exchange has refused a command."""
+
+
+class Shown(Protocol):
+    """An exchange that is looked at: a Connection to one that runs, or one of the past."""
+
+    @property
+    def markets(self) -> dict[str, Market]: ...
+
+    def market(self, market: Market | str | int) -> Market: ...
+
+    def asset(self, asset: Asset | str | int) -> Asset: ...
+
+    def accounts(self) -> list[dict[str, Any]]: ...
+
+    def balances(self, account: int) -> dict[str, tuple[Decimal, Decimal]]: ...
+
+    def orders(self, account: int, market: int) -> list[dict[str, Any]]: ...
+
+    def book(self, market: Market | str | int) -> Book: ...
+
+    def listing(self) -> tuple[dict[int, dict[str, Any]], dict[int, int]]: ...
 
 
 class Accounts:
@@ -178,17 +201,25 @@ def show_account(exchange: str, account: str, *, as_json: bool) -> None:
 
 def show_markets(exchange: str, *, as_json: bool) -> None:
     """All markets, with their rules and best prices."""
-    connection = look(find_data(exchange))
-    rules, _ = connection.listing()
-    markets = sorted(connection.markets.values(), key=lambda market: market.number)
-    rows = [
-        _market(connection, market, rules[market.number])
+    rows = market_rows(look(find_data(exchange)))
+    if as_json:
+        print_json(rows)
+    else:
+        print_markets(rows)
+
+
+def market_rows(exchange: Shown) -> list[dict[str, Any]]:
+    """What there is to say of each market."""
+    rules, _ = exchange.listing()
+    markets = sorted(exchange.markets.values(), key=lambda market: market.number)
+    return [
+        _market(exchange, market, rules[market.number])
         for market in markets
         if market.number in rules
     ]
-    if as_json:
-        print_json(rows)
-        return
+
+
+def print_markets(rows: list[dict[str, Any]]) -> None:
     seen = ("number", "symbol", "state", "tick_size", "lot_size", "bid", "ask", "last", "trades")
     columns = (*seen, "min_notional", "bands", "protection", "account_orders", "orders")
     cells = [["-" if row[name] is None else row[name] for name in columns] for row in rows]
@@ -196,7 +227,7 @@ def show_markets(exchange: str, *, as_json: bool) -> None:
     show_table(heads, cells, left=3)
 
 
-def _market(connection: Connection, market: Market, rules: dict[str, Any]) -> dict[str, Any]:
+def _market(connection: Shown, market: Market, rules: dict[str, Any]) -> dict[str, Any]:
     """What there is to say of a market; bands and protection in bips."""
     top = connection.book(market.number).top()
     best = [f"{market.price(side[0][0]):f}" if len(side) else None for side in (top.bids, top.asks)]

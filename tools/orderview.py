@@ -19,7 +19,7 @@ from matchbox.shm.errors import BadArgument
 from matchbox.shm.market import Market
 from matchbox.shm.records import COMMAND, Kind, OrderType, Side, TimeInForce
 from matchbox.tools import operate
-from matchbox.tools.operate import Accounts
+from matchbox.tools.operate import Accounts, Shown
 from matchbox.tools.recordview import decimal_text
 from matchbox.tools.run import find_data
 
@@ -34,14 +34,22 @@ _WORDS = {"side": Side, "order_type": OrderType, "time_in_force": TimeInForce}
 
 
 def show_orders(exchange: str, account: str, market: str, *, as_json: bool) -> None:
-    connection = look(find_data(exchange))
-    accounts = Accounts(connection.accounts())
-    number = accounts.number(account) if account else 0
-    of_market = connection.market(market).number if market else 0
-    rows = [describe(order, connection, accounts) for order in connection.orders(number, of_market)]
+    rows = order_rows(look(find_data(exchange)), account, market)
     if as_json:
         operate.print_json(rows)
-        return
+    else:
+        print_orders(rows)
+
+
+def order_rows(exchange: Shown, account: str, market: str) -> list[dict[str, Any]]:
+    """The open orders of an account in a market; of all where they are empty."""
+    accounts = Accounts(exchange.accounts())
+    number = accounts.number(account) if account else 0
+    of_market = exchange.market(market).number if market else 0
+    return [describe(order, exchange, accounts) for order in exchange.orders(number, of_market)]
+
+
+def print_orders(rows: list[dict[str, Any]]) -> None:
     words: tuple[str, ...] = (
         "order_id", "account", "market", "side", "order_type", "client_order_id"
     )  # fmt: skip
@@ -72,7 +80,7 @@ def _find(connection: Connection, order_id: int) -> dict[str, Any]:
     raise BadArgument(f"no open order has this id: order={order_id}")
 
 
-def describe(order: dict[str, Any], connection: Connection, accounts: Accounts) -> dict[str, Any]:
+def describe(order: dict[str, Any], connection: Shown, accounts: Accounts) -> dict[str, Any]:
     """An order as the exchange tells it, with names and decimals instead of numbers."""
     market = connection.market(int(order["market"]))
     row: dict[str, Any] = {

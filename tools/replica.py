@@ -17,8 +17,9 @@ from matchbox.core.agent import Agent
 from matchbox.core.matcher import MatcherAgent
 from matchbox.core.plan import PUBLISHER_READS, Plan, PlanMarket, place, prepare, take
 from matchbox.core.sequencer import Sequencer
-from matchbox.shm.depth import depth_bytes, format_depth
+from matchbox.shm.depth import Book, depth_bytes, format_depth
 from matchbox.shm.errors import JournalError
+from matchbox.shm.market import Market
 from matchbox.shm.records import EVENT, LOG_RECORD, MARKET_RECORD, REPORT
 from matchbox.shm.ring import Reader, Ring
 from matchbox.tools.catalog import Catalog, placements
@@ -39,12 +40,13 @@ class Replica:
         image: snapshot.Image | None = None,
         publisher: bool = False,
         reports: bool = False,
+        events: bool = False,
     ) -> None:
         """`plan`: of the exchange. `catalog`: what the journal defines.
 
         `matchers`: the matcher of a market, where it is said. `image`: begin with this snapshot,
         whose markets the plan has. `publisher`: be able to save(). `reports`: it keeps all reports,
-        see take_reports().
+        see take_reports(). `events`: or, without a publisher, all events, see take_events().
         """
         self._catalog, self._wanted = catalog, matchers
         self._placed = {market.number: market for market in plan.markets}
@@ -80,6 +82,8 @@ class Replica:
         self._kept: list[NDArray[Any]] | None = [] if reports else None
         if reports:
             self._publisher[0].keep_reports()
+        assert not (publisher and events), "it is the publisher that reads the events"
+        self._events: list[NDArray[Any]] | None = [] if events else None
         self._readers = [] if publisher else self._idle_publisher()
         if self.plan.has_journaler:
             self._readers.append((self._reader("log", self.plan.journaler_reader), LOG_RECORD))
@@ -176,7 +180,10 @@ class Replica:
         """Everybody but the sequencer does what there is to do; how much that was."""
         done = sum(int(agent.poll()) for agent in (*self._matchers, *self._publisher))
         for reader, dtype in self._readers:
-            done += len(reader.read(1 << 20, np.dtype(dtype)))
+            found = reader.read(1 << 20, np.dtype(dtype))
+            done += len(found)
+            if self._events is not None and dtype is EVENT and len(found):
+                self._events.append(found)
         if self._kept is not None:
             reports = self._publisher[0].kept_reports()
             if len(reports):
@@ -190,6 +197,21 @@ class Replica:
         """
         return int(self._publisher[0].position)
 
+    @property
+    def matched(self) -> int:
+        """Sequence of the last record all of whose events take_events() has given, or will."""
+        return min([self.position, *(int(agent.position) for agent in self._matchers)])
+
+    def take_events(self) -> NDArray[Any]:
+        """The EVENTs since the last call, in the order of the stream."""
+        assert self._events is not None, "not a replica that keeps events"
+        found, self._events = self._events, []
+        if not found:
+            return np.empty(0, EVENT)
+        events = np.concatenate(found)
+        # Each ring is in order, and no record is answered in two of them.
+        return events[np.argsort(events["sequence"], kind="stable")]
+
     def take_reports(self) -> NDArray[Any]:
         """The REPORTs since the last call, as each account's own, in the order of the stream."""
         assert self._kept is not None, "not a replica that keeps reports"
@@ -199,6 +221,11 @@ class Replica:
     @property
     def sequencer(self) -> Sequencer:
         return self._sequencer
+
+    def book(self, market: Market) -> Book:
+        """The depth of a market that there is. For a replica with a publisher."""
+        market_data = Ring.attach(self._segments["market-data"])
+        return Book(self._segments[f"depth-{market.number}"], market_data, market)
 
     def save(self) -> snapshot.Image | None:
         """A snapshot of the last record; None if its events do not all fit their rings before more

@@ -127,17 +127,33 @@ class Salvage:
         Returns the references of all deposits.
         """
         first, deposited = 1, set[bytes]()
+        if found is None and self._begins_later():
+            found = self.newest_snapshot()
         if found is not None:
             first = found.sequence + 1
             catalog.learn(found.definitions)
             deposited = snapshot.references(found.image)
         with Reader(self.data / "journal") as reader:
+            oldest = reader.first_sequence()
+            if first < oldest:
+                raise JournalError(
+                    f"the journal begins with record {oldest:,}, and no snapshot leads there; "
+                    "nothing was started or changed. What can be done: to put a snapshot, or what "
+                    "was pruned, back where it was; or `matchbox restore` a backup into a new data "
+                    "folder",
+                    oldest,
+                )
             for batch in self._whole(reader, first):
                 records = batch.records[max(0, first - batch.first_sequence) :]
                 catalog.learn(records)
                 deposits = records[(records["kind"] == Kind.DEPOSIT) & (records["reject"] == 0)]
                 deposited |= {bytes(r) for r in deposits.view(MONEY_RECORD)["reference"]}
         return deposited
+
+    def _begins_later(self) -> bool:
+        """Was the beginning of the journal pruned?"""
+        with Reader(self.data / "journal") as reader:
+            return reader.first_sequence() > 1
 
     def _save_for_another(self, run: leftovers.Run, home: Path) -> None:
         """What a dead run of this name has, into its own data folder. Raises MatchboxError."""

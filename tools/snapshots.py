@@ -67,6 +67,7 @@ def begin(
     *,
     publisher: bool = False,
     reports: bool = False,
+    events: bool = False,
 ) -> Replica:
     """A replica that has loaded `start`, or is new, for the records that follow in its journal, all
     of whose definitions are in `catalog` (see known()). Raises MatchboxError.
@@ -74,23 +75,36 @@ def begin(
     image = start.image if start else None
     plan = make_plan(config, start.epoch if start else 1, catalog, image)
     matchers = {market.id: market.matcher for market in config.markets}
-    return Replica(plan, catalog, matchers, image=image, publisher=publisher, reports=reports)
+    return Replica(
+        plan, catalog, matchers, image=image, publisher=publisher, reports=reports, events=events
+    )
 
 
-def following(journal: Path, start: Snapshot | None) -> Iterator[tuple[Batch, NDArray[Any]]]:
-    """The batches of a journal that go on after a snapshot, and the records of each that do."""
+def following(
+    journal: Path, start: Snapshot | None, last: int = 0
+) -> Iterator[tuple[Batch, NDArray[Any]]]:
+    """The batches of a journal that go on after a snapshot, and the records of each that do, up to
+    record `last` if it is given.
+    """
     first = start.sequence + 1 if start else 1
+    if 0 < last < first:
+        return
     with Reader(journal) as reader:
         for batch in reader.batches(first):
-            records = batch.records[max(0, first - batch.first_sequence) :]
+            end = last + 1 - batch.first_sequence if last else len(batch.records)
+            records = batch.records[max(0, first - batch.first_sequence) : end]
             if len(records):
                 yield batch, records
+            if 0 < last <= batch.last_sequence:
+                return
 
 
-def known(journal: Path, start: Snapshot | None) -> NDArray[Any]:
-    """All definitions (LOG_RECORD): those of a snapshot, and of what follows it in the journal."""
+def known(journal: Path, start: Snapshot | None, last: int = 0) -> NDArray[Any]:
+    """All definitions (LOG_RECORD): those of a snapshot, and of what follows it in the journal, up
+    to record `last` if it is given.
+    """
     found = [start.definitions if start else np.empty(0, LOG_RECORD)]
-    found += [defining(records) for _, records in following(journal, start)]
+    found += [defining(records) for _, records in following(journal, start, last)]
     return np.concatenate(found)
 
 

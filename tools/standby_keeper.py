@@ -18,7 +18,7 @@ from typing import Any
 from matchbox.core.plan import Plan
 from matchbox.shm import segment
 from matchbox.shm.errors import MatchboxError
-from matchbox.tools import folder
+from matchbox.tools import alarms, folder
 from matchbox.tools.channel import close_all
 from matchbox.tools.config import Config
 from matchbox.tools.process import STANDBY, Host, StandbyLine
@@ -123,6 +123,7 @@ class StandbyKeeper:
                 f"ALARM: {problem}. One of the two is wrong, and the standby will not take over "
                 "from an engine that lives. `matchbox verify` says which."
             )
+            alarms.begin(self._data, problem, self._say)
 
     @property
     def dead(self) -> bool:

@@ -19,7 +19,7 @@ from matchbox.core.snapshot import Image
 from matchbox.persistence import snapshots
 from matchbox.persistence.journal import Reader
 from matchbox.shm.errors import MatchboxError, SnapshotError
-from matchbox.shm.records import LOG_RECORD
+from matchbox.shm.records import LOG_RECORD, Kind
 from matchbox.shm.saying import complain
 from matchbox.tools.catalog import defining
 
@@ -35,10 +35,36 @@ class StandbySnapshots:
         self._interval_s, self._keep = interval_s, keep
         self._taken_s = time.monotonic()
         self._writer: threading.Thread | None = None
-        self.start = snapshots.newest(self._folder, journal=journal, sessions=True)
+        self.start = self._choose()
         self._definitions = self.start.definitions if self.start else np.empty(0, LOG_RECORD)
         self._known = self.start.sequence if self.start else 0  # definitions, up to this record
         self._last = self._known  # sequence of the last snapshot
+
+    def _choose(self) -> snapshots.Snapshot | None:
+        """What to begin with; None: the first record. Raises SnapshotError."""
+        found = snapshots.newest(self._folder, journal=self._journal, sessions=True)
+        with Reader(self._journal) as reader:
+            oldest = reader.first_sequence()
+        if found is not None or oldest == 1:
+            return found
+        # One that does not know of sessions will do if none of then can be left.
+        for sequence in snapshots.sequences(self._folder):
+            found = snapshots.newest(self._folder, at_most=sequence, journal=self._journal)
+            if found is not None and self._starts_after(found.sequence):
+                return found
+        raise SnapshotError(
+            f"the journal begins with record {oldest:,}, and no snapshot of a standby leads there; "
+            "a start of the exchange helps"
+        )
+
+    def _starts_after(self, sequence: int) -> bool:
+        """Was the exchange started after this record? That ends all sessions."""
+        with Reader(self._journal) as reader:
+            for batch in reader.batches(sequence):
+                later = batch.records[batch.records["sequence"] > sequence]
+                if (later["kind"] == Kind.START).any():
+                    return True
+        return False
 
     def due(self, position: int) -> bool:
         """Is it time for another one?"""

@@ -48,7 +48,7 @@ from matchbox.shm.records import MARKET_RECORD, MONEY_RECORD, Kind
 from matchbox.shm.ring import Ring
 from matchbox.shm.saying import complain
 from matchbox.shm.session import Session
-from matchbox.tools import adoption, folder, poison
+from matchbox.tools import adoption, alarms, folder, poison
 from matchbox.tools.adoption import Running
 from matchbox.tools.archiver_keeper import ArchiverKeeper
 from matchbox.tools.catalog import Catalog, identity, title
@@ -120,6 +120,7 @@ class Supervisor:
         if running is not None:
             self._adopt(running)
             return
+        stopped = read_status(self.data)
         try:
             self._salvage.mend()
             epoch = self._salvage.clear()
@@ -134,7 +135,7 @@ class Supervisor:
             self._make_segments()
             self._write_status("starting")
             self._start_hosts()
-            self._recover()
+            self._recover(stopped)
             self._begin(missing)
         except BaseException:
             self._abandon()
@@ -293,6 +294,7 @@ class Supervisor:
             host.channel.ask("load_snapshot", path=str(self.snapshot.path), timeout=None)
         found, expected = combined_hash(self.state()), self.snapshot.image.state_hash
         if found != expected:
+            alarms.begin(self.data, f"the snapshot has another hash: {found:016x}", self.say)
             raise MatchboxError(
                 f"{self.snapshot.path} has not the state that was saved: hash={found:016x}, "
                 f"saved={expected:016x}; allowed: to remove it, and to start again"
@@ -302,8 +304,25 @@ class Supervisor:
             f"{time.monotonic() - began:.2f} s; state hash {found:016x}."
         )
 
-    def _recover(self) -> None:
+    def _recover(self, stopped: dict[str, Any]) -> None:
+        """Replay the journal. `stopped`: what instance.json said before this start."""
         self._load_snapshot()
+        try:
+            done = self._replay()
+        except MatchboxError as error:
+            alarms.begin(self.data, str(error), self.say)
+            raise
+        if stopped.get("state") == "stopped" and stopped.get("sequence") == done["sequence"]:
+            self._compare_stopped(done["sequence"], str(stopped["hash"]), done["hash"])
+
+    def _compare_stopped(self, sequence: int, expected: str, found: str) -> None:
+        if found != expected:
+            problem = f"the state hash of record {sequence:,} was {expected} when the exchange "
+            problem += f"stopped, it is {found} after this start"
+            self.say(f"ALARM: {problem}. `matchbox verify` says more.")
+            alarms.begin(self.data, problem, self.say)
+
+    def _replay(self) -> dict[str, Any]:
         began = time.monotonic()
         ask = partial(self._host_of("sequencer").channel.ask, "recover", timeout=None)
         done = ask(directory=str(self.data / "journal"))
@@ -320,6 +339,7 @@ class Supervisor:
                 f"Replayed the journal: {done['records']:,} records in {seconds:.2f} s, "
                 f"{first:,} up to sequence {last:,}; state hash {combined_hash(state):016x}."
             )
+        return {"sequence": done["sequence"], "hash": f"{combined_hash(state):016x}"}
 
     def _begin(self, definitions: NDArray[Any]) -> None:
         assert self.plan is not None

@@ -11,6 +11,7 @@ A backup is a folder like a data folder: `journal`, the configuration as `exchan
 import fcntl
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,10 +27,10 @@ from matchbox.tools import folder
 from matchbox.tools.catalog import Catalog
 from matchbox.tools.config import Config, load
 from matchbox.tools.logview import find_journal
-from matchbox.tools.planning import make_plan
 from matchbox.tools.replica import Replica
 
 CONFIG, NOTE = "exchange.toml", "backup.json"
+FOLDER = "snapshots"
 Progress = Callable[[int], object]
 
 
@@ -40,6 +41,7 @@ class Outcome:
     journal: str
     files: int
     batches: int = 0
+    began: int = 0  # the snapshot that was replayed from, where the beginning was pruned
     records: int = 0
     chain: str = ""  # hash of the last batch
     agents: dict[str, int] = field(default_factory=dict)
@@ -48,6 +50,11 @@ class Outcome:
     snapshots: list[int] = field(default_factory=list)  # those that have the state of the replay
     views: int = 0  # up to which record they were compared
     differences: list[str] = field(default_factory=list)
+    wrong_at: int = 0  # the first record whose state is wrong, or that cannot be trusted; 0: none
+
+    def differ(self, sequence: int, text: str) -> None:
+        self.differences.append(text)
+        self.wrong_at = self.wrong_at or sequence
 
 
 def verify(
@@ -64,18 +71,25 @@ def verify(
     Raises BadArgument if there is none, or no configuration for it; what is wrong with it is in the
     outcome.
     """
+    # They need find_config() of here.
+    from matchbox.tools.snapshots import begin, known
+
     journal = find_journal(place)
     data = journal.parent
     settings = find_config(data, config)
     outcome = Outcome(str(journal), len(files.numbers(journal)))
     try:
         _check_structure(journal)
-        catalog = _catalog(journal)
-        matchers = {market.id: market.matcher for market in settings.markets}
-        replica = Replica(make_plan(settings, 1, catalog), catalog, matchers)
+        start = _start(journal)
+        outcome.began = start.sequence if start else 0
+        catalog = Catalog()
+        catalog.learn(known(journal, start))
+        replica = begin(settings, catalog, start)
         _read(journal, replica, outcome, progress)
     except JournalError as error:
-        outcome.differences.append(f"{error} (whole up to record {max(error.sequence - 1, 0):,})")
+        outcome.differ(
+            error.sequence, f"{error} (whole up to record {max(error.sequence - 1, 0):,})"
+        )
         return outcome
     _compare(outcome, "at its stop", _stopped(data), f"{outcome.state:016x}")
     if views:
@@ -86,13 +100,36 @@ def verify(
     return outcome
 
 
-def _catalog(journal: Path) -> Catalog:
-    """What the journal defines. Raises JournalError where it is damaged."""
-    catalog = Catalog()
+def capture(outcome: Outcome, config: Path | None = None) -> str:
+    """Have what led to the first wrong record in a file; what became of that."""
+    from matchbox.tools import alarms
+
+    journal = Path(outcome.journal)
+    try:
+        settings = find_config(journal.parent, config)
+        reason = outcome.differences[0]
+        written = alarms.make(journal, str(outcome.wrong_at), reason, config=settings)
+    except (MatchboxError, OSError) as error:
+        return f"No capture was written: {error}"
+    return f"A capture was written: {written}"
+
+
+def _start(journal: Path) -> snapshots.Snapshot | None:
+    """The oldest snapshot that leads into a journal whose beginning was pruned. Raises JournalError
+    if there is none.
+    """
     with Reader(journal) as reader:
-        for batch in reader.batches():
-            catalog.learn(batch.records)
-    return catalog
+        oldest = reader.first_sequence()
+    if oldest == 1:
+        return None
+    folder = journal.parent / FOLDER
+    for sequence in reversed(snapshots.sequences(folder)):
+        found = snapshots.newest(folder, at_most=sequence, journal=journal)
+        if found is not None and found.sequence == sequence:
+            return found
+    raise JournalError(
+        f"the journal begins with record {oldest:,}, and no snapshot leads there", oldest
+    )
 
 
 def _check_structure(journal: Path) -> None:
@@ -126,8 +163,8 @@ def is_written(journal: Path) -> bool:
 def _read(journal: Path, replica: Replica, outcome: Outcome, progress: Progress) -> None:
     note = _note(journal.parent)
     with Reader(journal) as reader:
-        for batch in reader.batches():
-            _replay(journal.parent / "snapshots", replica, batch, outcome)
+        for batch in reader.batches(reader.first_sequence()):
+            _replay(journal.parent / FOLDER, replica, batch, outcome)
             outcome.batches += 1
             outcome.records, outcome.chain = batch.last_sequence, batch.hash.hex()
             if batch.last_sequence == note.get("sequence"):
@@ -144,17 +181,19 @@ def _read(journal: Path, replica: Replica, outcome: Outcome, progress: Progress)
     outcome.state = combined_hash(state)
     stopped = folder.read_status(journal.parent)
     if stopped.get("state") == "stopped" and int(stopped["sequence"]) != outcome.records:
-        outcome.differences.append(
+        outcome.differ(
+            outcome.records,
             f"the exchange stopped at record {stopped['sequence']:,}, its journal ends with "
-            f"{outcome.records:,}"
+            f"{outcome.records:,}",
         )
 
 
 def _replay(folder: Path, replica: Replica, batch: Batch, outcome: Outcome) -> None:
     """A batch; where there is a snapshot of one of its records, compare the states."""
-    records = batch.records
+    # What is before the snapshot that it begins with can be read, but not be replayed.
+    records = batch.records[max(0, replica.position + 1 - batch.first_sequence) :]
     for sequence in reversed(snapshots.sequences(folder)):
-        if not batch.first_sequence <= sequence <= batch.last_sequence:
+        if not len(records) or not records[0]["sequence"] <= sequence <= batch.last_sequence:
             continue
         count = sequence + 1 - int(records[0]["sequence"])
         replica.replay(records[:count])
@@ -175,7 +214,9 @@ def _compare_snapshot(path: Path, replica: Replica, outcome: Outcome) -> None:
     if found == expected:
         outcome.snapshots.append(replica.position)
     else:
-        outcome.differences.append(f"the state hash in {path} is {expected}, it is {found} now")
+        outcome.differ(
+            replica.position, f"the state hash in {path} is {expected}, it is {found} now"
+        )
 
 
 def _compare(outcome: Outcome, when: str, expected: str | None, found: str) -> None:
@@ -184,7 +225,7 @@ def _compare(outcome: Outcome, when: str, expected: str | None, found: str) -> N
     if expected == found:
         outcome.compared.append(when)
     else:
-        outcome.differences.append(f"the hash {when} was {expected}, it is {found} now")
+        outcome.differ(outcome.records, f"the hash {when} was {expected}, it is {found} now")
 
 
 def _stopped(data: Path) -> str | None:
@@ -222,11 +263,12 @@ def find_config(data: Path, given: Path | None = None) -> Config:
 def back_up(place: str, target: Path, *, progress: Progress = lambda n: None) -> backup.Copied:
     """Bring the backup in `target` up to date, or make it. Raises MatchboxError, OSError."""
     journal = find_journal(place)
-    known = {"journal", CONFIG, NOTE}
+    known = {"journal", FOLDER, "captures", CONFIG, NOTE}
     others = [p.name for p in target.iterdir() if p.name not in known] if target.is_dir() else []
     if others:
         raise BadArgument(f"that is no backup: target={target}, has={', '.join(sorted(others))}")
     copied = backup.backup(journal, target / "journal", progress=progress)
+    _keep_base(journal.parent, target)
     _keep_config(journal.parent, target)
     backup.write_note(
         target / NOTE,
@@ -247,10 +289,42 @@ def restore(
     journal = find_journal(source)
     if data.exists() and (not data.is_dir() or any(data.iterdir())):
         raise BadArgument(f"that is no empty folder: data={data}")
+    base = snapshots.base(journal.parent / FOLDER)
+    if 0 < until < base and _first(journal) > 1:
+        raise BadArgument(
+            f"the beginning of the journal was pruned: until={until}, allowed: {base} or later"
+        )
     folder.prepare(data)
     copied = backup.restore(journal, data / "journal", until=until, progress=progress)
+    _keep_base(journal.parent, data)
     _keep_config(journal.parent, data)
     return copied
+
+
+def _first(journal: Path) -> int:
+    with Reader(journal) as reader:
+        return reader.first_sequence()
+
+
+def _keep_base(data: Path, target: Path) -> None:
+    """Of a journal whose beginning was pruned, the snapshot from which the rest can be replayed.
+
+    Raises SnapshotError, OSError.
+    """
+    if _first(target / "journal") == 1 or snapshots.base(target / FOLDER):
+        return
+    base = snapshots.base(data / FOLDER)
+    if not base:
+        raise SnapshotError(f"the journal of {data} begins later, and has no base to begin with")
+    there = target / FOLDER / snapshots.BASE
+    files.make_directory(there)
+    path, draft = there / f"{base}.snap", there / f"{base}.new"
+    shutil.copyfile(snapshots.file_path(data / FOLDER, base), draft)
+    draft.chmod(0o600)
+    files.flush(draft)
+    draft.rename(path)
+    files.flush(there)
+    snapshots.read(path)
 
 
 def _keep_config(data: Path, target: Path) -> None:
@@ -276,6 +350,8 @@ def lines(outcome: Outcome) -> list[str]:
     found += [f"{name:12}{state_hash:016x}" for name, state_hash in outcome.agents.items()]
     if outcome.differences:
         return [*found, *outcome.differences]
+    if outcome.began:
+        found.append(f"The journal was pruned: replayed from the snapshot of {outcome.began:,} on.")
     if outcome.snapshots:
         numbers = ", ".join(f"{sequence:,}" for sequence in outcome.snapshots)
         found.append(f"Snapshots with the state that the journal leads to: {numbers}.")
@@ -290,6 +366,7 @@ def as_dict(outcome: Outcome) -> dict[str, Any]:
         "journal": outcome.journal,
         "files": outcome.files,
         "batches": outcome.batches,
+        "began": outcome.began,
         "sequence": outcome.records,
         "chain": outcome.chain,
         "agents": {name: f"{h:016x}" for name, h in outcome.agents.items()},

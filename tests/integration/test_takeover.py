@@ -213,6 +213,11 @@ def test_a_standby_that_differs_raises_an_alarm_and_takes_over_from_no_living_en
         os.kill(standby, signal.SIGCONT)
         wait_for(lambda: "ALARM: replay differs" in exchange.text(), "an alarm")
         assert "replay differs" in json.loads(command("status", exchange.data, "--json"))["alarm"]
+        # What led to it is in a file, to be looked at elsewhere.
+        log = exchange.data / "captures" / "log.txt"
+        wait_for(lambda: log.exists() and "state hash" in log.read_text(), "a capture")
+        (captured,) = (exchange.data / "captures").glob("alarm-*.zip")
+        assert "made because replay differs" in command("reproduce", captured)
         os.kill(exchange.host_of("sequencer"), signal.SIGSTOP)  # it hangs, and is left alone
         refused = command("promote", exchange.data, status=1)
         assert "must not take over" in refused
