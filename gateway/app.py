@@ -28,12 +28,9 @@ from matchbox.gateway.errors import (
 )
 from matchbox.gateway.limits import Limits, weight_headers
 from matchbox.gateway.parameters import fields
-from matchbox.gateway.stream_door import StreamDoor
 
 # No request of the dialect is as long as this.
 MAX_REQUEST_BYTES = 1 << 17
-# A WebSocket that has not answered for so many pings is closed.
-PONG_PATIENCE = 3
 _BY_STATUS = {404: NO_SUCH_PATH, 405: NO_SUCH_METHOD, 413: TOO_LARGE}
 _encode = msgspec.json.Encoder().encode
 
@@ -73,32 +70,29 @@ class Door:
             key = self._authentication.key(named, address, endpoint.permission)
             if endpoint.security is Security.SIGNED:
                 self._authentication.signed(key, query, body, sent, changes=endpoint.changes)
-        values = endpoint.form.of(sent)
-        weight = endpoint.weigh(values)
+        return await self.carry_out(endpoint, Call({}, sent, address, key, headers))
+
+    async def carry_out(self, endpoint: Endpoint, call: Call) -> Any:
+        """What a request comes to that was counted and whose sender was checked; `call.values`
+        are read here. Raises ApiError.
+        """
+        call.values = endpoint.form.of(call.sent)
+        weight = endpoint.weigh(call.values)
         if weight > 1:
-            headers |= weight_headers(self._limits.request(address, weight - 1))
-        return await endpoint.handle(Call(values, sent, address, key, headers))
+            call.headers |= weight_headers(self._limits.request(call.address, weight - 1))
+        return await endpoint.handle(call)
 
 
-def make_app(
-    door: Door, endpoints: Iterable[Endpoint], streams: StreamDoor, *, ping_s: float
-) -> Sanic[Any, Any]:
-    """The Sanic application; its name is unique in a process. `ping_s`: a WebSocket is asked so
-    often whether it is there.
-    """
+def make_app(door: Door, endpoints: Iterable[Endpoint]) -> Sanic[Any, Any]:
+    """The Sanic application; its name is unique in a process."""
     app: Sanic[Any, Any] = Sanic("matchbox", configure_logging=False, env_prefix="MATCHBOX_HTTP_")
     app.config.REQUEST_MAX_SIZE = MAX_REQUEST_BYTES
     app.config.ACCESS_LOG = False
     app.config.FALLBACK_ERROR_FORMAT = "json"
     app.config.KEEP_ALIVE_TIMEOUT = 75
-    app.config.WEBSOCKET_MAX_SIZE = MAX_REQUEST_BYTES
-    app.config.WEBSOCKET_PING_INTERVAL = ping_s
-    app.config.WEBSOCKET_PING_TIMEOUT = PONG_PATIENCE * ping_s
     for endpoint in endpoints:
         name = f"{endpoint.method} {endpoint.path}".lower().replace(" ", "_").replace("/", "_")
         app.add_route(_handler(door, endpoint), endpoint.path, methods=[endpoint.method], name=name)
-
-    _add_streams(app, streams)
 
     async def failed(request: Request, error: Exception) -> HTTPResponse:
         status = error.status_code if isinstance(error, SanicException) else 500
@@ -107,20 +101,6 @@ def make_app(
 
     app.error_handler.add(Exception, failed)
     return app
-
-
-def _add_streams(app: Sanic[Any, Any], door: StreamDoor) -> None:
-    async def plain(request: Request, websocket: Any, names: str = "") -> None:
-        await door.serve(websocket, request.ip, names, wrapped=False)
-
-    async def wrapped(request: Request, websocket: Any) -> None:
-        names = request.args.get("streams", "")
-        await door.serve(websocket, request.ip, names, wrapped=True)
-
-    for number, path in enumerate(("/ws", "/stream/ws")):
-        app.add_websocket_route(plain, path, name=f"ws_{number}")
-        app.add_websocket_route(plain, f"{path}/<names:path>", name=f"ws_named_{number}")
-    app.add_websocket_route(wrapped, "/stream", name="stream")
 
 
 def _handler(door: Door, endpoint: Endpoint) -> Any:

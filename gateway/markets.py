@@ -37,6 +37,11 @@ class Markets:
             await self._refresh()
         return self._symbols
 
+    @property
+    def known(self) -> Symbols:
+        """All of them, as they were when somebody asked last."""
+        return self._symbols
+
     async def symbol(self, name: str) -> Symbol:
         """The market of this name. Raises ApiError."""
         if name not in self._symbols.by_name:

@@ -3,27 +3,35 @@
     /ws, /ws/<stream>[/<stream>...]          messages as they are; /stream/ws is the same
     /stream, /stream?streams=<a>/<b>         messages with the name of their stream
 
+A listen key stands for the user stream of its account, wherever a stream can.
+
 On both, a client says {"method": ..., "params": [...], "id": ...}: SUBSCRIBE, UNSUBSCRIBE,
 LIST_SUBSCRIPTIONS, SET_PROPERTY, GET_PROPERTY (`combined`). It is answered {"result": ..., "id":
 ...} or {"error": {"code": ..., "msg": ...}, "id": ...}. What is wrong in part is not done at all.
 """
 
+import asyncio
+import time
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote
 
 import msgspec
 
-from matchbox.gateway.errors import UNKNOWN_SYMBOL, ApiError
+from matchbox.gateway.errors import NO_SUCH_LISTEN_KEY, UNKNOWN_SYMBOL, ApiError, of
 from matchbox.gateway.feed import Feed
 from matchbox.gateway.limits import Limits
+from matchbox.gateway.listen_keys import ListenKeys, is_listen_key
 from matchbox.gateway.sockets import POLICY, Socket, frame
 from matchbox.gateway.streams import Stream
+from matchbox.gateway.user_streams import Listening, UserStreams
 
 MOST_STREAMS = 1024
 MESSAGES_PER_SECOND = 5
 # Of a connection; so many an address can open in a minute.
 CONNECTION_WEIGHT = 2
+# Listen keys are looked at so often while they are listened by.
+CHECK_S = 5.0
 # Numbers are put there by clients that count their connections.
 _Id = str | int | None
 _encode = msgspec.json.Encoder().encode
@@ -43,9 +51,14 @@ _UNKNOWN_PROPERTY, _INVALID_TYPE, _INVALID_REQUEST, _INVALID_JSON = range(4)
 class StreamDoor:
     """Serves connections that listen."""
 
-    def __init__(self, feed: Feed, limits: Limits) -> None:
-        self._feed, self._limits = feed, limits
+    def __init__(
+        self, feed: Feed, users: UserStreams, listen_keys: ListenKeys, limits: Limits
+    ) -> None:
+        self._feed, self._users, self._limits = feed, users, limits
+        self._listen_keys = listen_keys
         self.sockets: set[Socket] = set()
+        self._listening: dict[tuple[Socket, str], Listening] = {}  # by listen key
+        self._checking: asyncio.TimerHandle | None = None
 
     async def serve(self, websocket: Any, address: str, names: str, *, wrapped: bool) -> None:
         """A connection, until it ends. `names`: streams with slashes between them."""
@@ -115,15 +128,18 @@ class StreamDoor:
                 f"Invalid request: too many streams: {len(socket.streams) + len(new)}; allowed: "
                 f"{MOST_STREAMS} of a connection",
             )
-        streams = [_stream(name) for name in new]
+        streams = {name: None if is_listen_key(name) else _stream(name) for name in new}
         try:
-            for stream in streams:
-                await self._feed.join(stream, socket)
+            for name, stream in streams.items():
+                if stream is None:
+                    await self._listen(name, socket)
+                else:
+                    await self._feed.join(stream, socket)
         except ApiError as error:
-            for name in new:
-                self._feed.leave(name, socket)
+            for each in new:
+                self._leave(each, socket)
             if error.code == UNKNOWN_SYMBOL.code:
-                raise _no_such(stream.name) from None
+                raise _no_such(name) from None
             raise
         socket.streams.update(dict.fromkeys(new))
         if socket.closed:  # meanwhile
@@ -134,7 +150,48 @@ class StreamDoor:
         for name in names:
             if name in socket.streams:
                 del socket.streams[name]
-                self._feed.leave(name, socket)
+                self._leave(name, socket)
+
+    def _leave(self, name: str, socket: Socket) -> None:
+        if not is_listen_key(name):
+            self._feed.leave(name, socket)
+            return
+        listening = self._listening.pop((socket, name), None)
+        if listening is not None:
+            self._users.stop(listening)
+
+    # -- user streams
+
+    async def _listen(self, name: str, socket: Socket) -> None:
+        """Raises ApiError."""
+        found = self._listen_keys.find(name)
+        if found is None:
+            raise of(NO_SUCH_LISTEN_KEY)
+
+        def tell(event: bytes) -> None:
+            if socket.wrapped:
+                event = b'{"stream":"%s","data":%s}' % (name.encode(), event)
+            socket.send(frame(event))
+
+        self._listening[socket, name] = await self._users.listen(found.account, tell)
+        if self._checking is None:
+            self._checking = asyncio.get_running_loop().call_later(CHECK_S, self._check)
+
+    def _check(self) -> None:
+        """End the user streams whose listen keys have ended."""
+        self._checking = None
+        for (socket, name), listening in list(self._listening.items()):
+            if self._listen_keys.find(name) is None:
+                now = time.time_ns() // 1_000_000
+                said = {"e": "listenKeyExpired", "E": now, "listenKey": name}
+                listening.tell(_encode(said))
+                self._unsubscribe(socket, [name])
+        if self._listening:
+            self._checking = asyncio.get_running_loop().call_later(CHECK_S, self._check)
+
+    def close(self) -> None:
+        if self._checking is not None:
+            self._checking.cancel()
 
 
 def _read(message: str | bytes) -> dict[str, Any]:
