@@ -85,7 +85,13 @@ MOST_AT_ONCE, MOST_SUBSCRIPTIONS = 64, 64
 CONNECTION_WEIGHT = 2
 CHECK_S = 5.0
 _MOST_ID, _BANNED = 64, 418
-_decode = msgspec.json.Decoder(float_hook=str).decode
+
+
+class _Decimal(str):
+    """A number with a point or an exponent, as it was written."""
+
+
+_decode = msgspec.json.Decoder(float_hook=_Decimal).decode
 _encode = msgspec.json.Encoder().encode
 _HEADERS = {
     ("REQUEST_WEIGHT", "MINUTE"): "X-MBX-USED-WEIGHT-1M",
@@ -362,7 +368,7 @@ def _read(message: str | bytes, said: dict[str, Any]) -> tuple[dict[str, Any], d
     if not isinstance(found, dict):
         raise of(BAD_JSON)
     number = found.get("id")
-    if isinstance(number, bool) or not isinstance(number, str | int | None):
+    if isinstance(number, bool | _Decimal) or not isinstance(number, str | int | None):
         raise illegal("id", "an integer, a string or null")
     if isinstance(number, str) and len(number) > _MOST_ID:
         raise illegal("id", f"a string of at most {_MOST_ID} characters")
@@ -383,7 +389,7 @@ def _texts(params: Mapping[str, Any]) -> dict[str, str]:
     found = {}
     for name, value in params.items():
         if isinstance(value, str):
-            found[name] = value
+            found[name] = str(value)
         elif isinstance(value, bool):
             found[name] = "true" if value else "false"
         elif isinstance(value, int):
