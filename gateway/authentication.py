@@ -7,7 +7,7 @@ accepted before.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from urllib.parse import urlencode
 
 from matchbox.gateway.errors import (
@@ -59,8 +59,11 @@ class Authentication:
         payload, signature = split(query, body)
         self._check(key, [payload], signature, sent, changes=changes)
 
-    def signed_parameters(self, key: Key, sent: Mapping[str, str], *, changes: bool) -> None:
+    def signed_parameters(
+        self, key: Key, sent: Mapping[str, str], *, truths: Collection[str] = (), changes: bool
+    ) -> None:
         """The same for parameters that are no text of their own: `name=value` by name is signed.
+        `truths`: names of those that are true or false, which some clients sign as True or False.
         Raises ApiError.
         """
         pairs = sorted((name, value) for name, value in sent.items() if name != "signature")
@@ -69,6 +72,9 @@ class Authentication:
         # it must be.
         if not any("&" in value or "=" in value for _, value in pairs):
             payloads.append("&".join(f"{name}={value}" for name, value in pairs).encode())
+        if truths:
+            spelled = [(n, value.title() if n in truths else value) for n, value in pairs]
+            payloads.append(urlencode(spelled).encode())
         self._check(key, payloads, sent.get("signature"), sent, changes=changes)
 
     def in_time(self, sent: Mapping[str, str]) -> None:

@@ -197,7 +197,7 @@ class WsApi:
             address = connection.socket.address
             headers |= weight_headers(self._limits.request(address, 1))
             said, params = _read(message, said)
-            limits_wanted = params.pop("returnRateLimits", limits_wanted) not in (False, "false")
+            limits_wanted = params.get("returnRateLimits", limits_wanted) not in (False, "false")
             result = await self._do(connection, said["method"], params, headers)
             answer = {"id": said["id"], "status": 200, "result": result}
         except ApiError as error:
@@ -222,19 +222,24 @@ class WsApi:
         if endpoint is None and own is None:
             raise of(UNKNOWN_METHOD)
         sent = _texts(params)
+        truths = [name for name, value in params.items() if isinstance(value, bool)]
         call = Call({}, sent, connection.socket.address, None, headers)
         if endpoint is not None:
-            call.key = self._key(connection, endpoint, sent)
+            call.key = self._key(connection, endpoint, sent, truths)
             return await self._door.carry_out(endpoint, call)
         assert own is not None
         handle, security = own
         if security is Security.SIGNED:
             call.key = self._authentication.key(sent.get("apiKey"), call.address, Permission.READ)
-            self._authentication.signed_parameters(call.key, sent, changes=False)
+            self._authentication.signed_parameters(call.key, sent, truths=truths, changes=False)
         return await handle(connection, call)
 
     def _key(
-        self, connection: _Connection, endpoint: Endpoint, sent: Mapping[str, str]
+        self,
+        connection: _Connection,
+        endpoint: Endpoint,
+        sent: Mapping[str, str],
+        truths: list[str],
     ) -> Key | None:
         """Who asks, and may he? Raises ApiError."""
         if endpoint.security is Security.NONE:
@@ -243,7 +248,7 @@ class WsApi:
         key = check.key(sent.get("apiKey", connection.key_id), address, endpoint.permission)
         if endpoint.security is Security.SIGNED:
             if "apiKey" in sent or "signature" in sent:
-                check.signed_parameters(key, sent, changes=endpoint.changes)
+                check.signed_parameters(key, sent, truths=truths, changes=endpoint.changes)
             else:
                 check.in_time(sent)
         return key

@@ -2,7 +2,7 @@
 
 import asyncio
 import subprocess
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -26,6 +26,13 @@ def one_market(exchange: ExchangeProcess) -> ExchangeProcess:
     )
     assert done.returncode == 0, done.stderr
     return exchange
+
+
+@pytest.fixture(autouse=True)
+def empty_book(one_market: ExchangeProcess, alice: Client, bob: Client) -> Iterator[None]:
+    yield
+    for each in (alice, bob):
+        each.signed("DELETE", "openOrders", symbol="BTCUSD")
 
 
 @pytest.fixture
@@ -81,5 +88,67 @@ def test_an_order_book_is_watched(run: Any, alice: Client) -> None:
         alice.good("DELETE", "openOrders", symbol="BTCUSD")
         while book["bids"]:
             book = await exchange.watch_order_book(MARKET)
+
+    run(work)
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
+def test_orders_fills_and_balances_are_watched(run: Any, bob: Client) -> None:
+    async def keep(watch: Callable[[], Awaitable[Any]], found: list[Any]) -> None:
+        while True:
+            found.append(await watch())
+
+    async def work(exchange: Any) -> None:
+        await exchange.load_markets()
+        orders: list[Any] = []
+        trades: list[Any] = []
+        balances: list[Any] = []
+        tasks = [
+            asyncio.ensure_future(keep(lambda: exchange.watch_orders(MARKET), orders)),
+            asyncio.ensure_future(keep(lambda: exchange.watch_my_trades(MARKET), trades)),
+            asyncio.ensure_future(keep(exchange.watch_balance, balances)),
+        ]
+        await exchange.ensure_user_data_stream_ws_subscribe_signature("spot")
+
+        def state() -> Any:
+            found = [each for each in orders[-1] if each["id"] == order["id"]] if orders else []
+            return [found[-1][name] for name in ("status", "filled", "cost")] if found else None
+
+        order = await exchange.create_order(MARKET, "limit", "buy", 2, 100)
+        await until(lambda: state() == ["open", 0, 0])
+        await until(lambda: balances and balances[-1]["used"]["USD"] == 200)
+        bob.good("POST", "order", **LIMIT, side="SELL", price="100")
+        await until(lambda: state() == ["open", 1, 100])
+        await until(lambda: trades)
+        mine = trades[-1][-1]
+        assert (mine["amount"], mine["price"], mine["takerOrMaker"]) == (1, 100, "maker")
+        await exchange.cancel_order(order["id"], MARKET)
+        await until(lambda: state() == ["canceled", 1, 100])
+        await until(lambda: balances[-1]["used"]["USD"] == 0)
+        for task in tasks:
+            task.cancel()
+
+    run(work)
+
+
+def test_orders_are_placed_over_the_websocket_api(run: Any) -> None:
+    async def work(exchange: Any) -> None:
+        await exchange.load_markets()
+        order = await exchange.create_order_ws(MARKET, "limit", "buy", 2, 90.5)
+        assert (order["status"], order["price"]) == ("open", 90.5)
+        found = await exchange.fetch_order_ws(order["id"], MARKET)
+        assert (found["amount"], found["filled"]) == (2, 0)
+        listed = await exchange.fetch_open_orders_ws(MARKET)
+        assert [each["id"] for each in listed] == [order["id"]]
+        ended = await exchange.cancel_order_ws(order["id"], MARKET)
+        assert ended["status"] == "canceled"
+        with pytest.raises(ccxt.OrderNotFound):
+            await exchange.cancel_order_ws(order["id"], MARKET)
+        with pytest.raises(ccxt.InsufficientFunds):
+            await exchange.create_order_ws(MARKET, "limit", "buy", 10_000, 1_000_000)
 
     run(work)

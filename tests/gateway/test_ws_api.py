@@ -116,6 +116,8 @@ def test_numbers_and_truths_may_stand_as_json_has_them(api: Listener, key: Key) 
     assert (order["price"], order["origQty"]) == ("50.50000000", "2.00000000")
     omitted = good(api.ask("account.status", signed(key, omitZeroBalances="true")))
     assert omitted["balances"]
+    spelled = signed(key, omitZeroBalances=True)  # signed as Python writes it
+    assert good(api.ask("account.status", spelled)) and spelled["omitZeroBalances"] is True
     tiny = api.ask("order.place", signed(key, **{**ORDER, "price": 1e-05}))
     assert tiny["error"]["code"] == -1100
 
