@@ -92,27 +92,33 @@ def test_the_official_sdk_listens_and_trades_by_websocket(
         stream.on("message", best.append)
         subscribed = await api.user_data_stream_subscribe_signature()
         subscribed.stream.on("message", events.append)
-        placed = await api.order_place(
-            symbol="BTCUSD",
-            side=models.OrderPlaceSideEnum["BUY"].value,
-            type=models.OrderPlaceTypeEnum["LIMIT"].value,
-            time_in_force=models.OrderPlaceTimeInForceEnum["GTC"].value,
-            quantity=1.0,
-            price=70.0,
-        )
-        order = placed.data().result
+
+        async def place(price: float) -> Any:
+            placed = await api.order_place(
+                symbol="BTCUSD",
+                side=models.OrderPlaceSideEnum["BUY"].value,
+                type=models.OrderPlaceTypeEnum["LIMIT"].value,
+                time_in_force=models.OrderPlaceTimeInForceEnum["GTC"].value,
+                quantity=1.0,
+                price=price,
+            )
+            return placed.data().result
+
+        order = await place(70.0)
         assert order.status == "NEW"
-        while not (events and best):
-            await asyncio.sleep(0.01)
-        assert best[0].b == "70.00000000"
+        price = 70.0
+        while not (events and best):  # it does not wait until it listens
+            price += 1
+            await place(price)
+            await asyncio.sleep(0.1)
+        assert float(best[0].b) >= 70
         account = await api.account_status()
         assert account.data().result.can_trade is True
         depth = await api.depth(symbol="BTCUSD", limit=5)
-        assert depth.data().result.bids == [["70.00000000", "1.00000000"]]
+        assert depth.data().result.bids[0] == [f"{price:.8f}", "1.00000000"]
         ended = await api.order_cancel(symbol="BTCUSD", order_id=order.order_id)
         assert ended.data().result.status == "CANCELED"
-        while len(events) < 3:
-            await asyncio.sleep(0.01)
+        await api.open_orders_cancel_all(symbol="BTCUSD")
         await api.close_connection(close_session=True)
         await streams.close_connection(close_session=True)
 
@@ -120,10 +126,12 @@ def test_the_official_sdk_listens_and_trades_by_websocket(
 
 
 def test_python_binance_listens_and_trades_by_websocket(
-    address: str, make_key: Callable[..., Key]
+    address: str, make_key: Callable[..., Key], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module: Any = pytest.importorskip("binance.async_client")
     streams: Any = pytest.importorskip("binance.ws.streams")
+    reading: Any = pytest.importorskip("binance.ws.reconnecting_websocket")
+    monkeypatch.setattr(reading.ReconnectingWebsocket, "TIMEOUT", 0.5)  # it waits so long to end
 
     class Client(module.AsyncClient):  # type: ignore[misc]
         API_URL = f"http://{address}/api"
