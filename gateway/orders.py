@@ -53,7 +53,7 @@ NAMED_ORDER = Form(
 )
 _PRICED = ("LIMIT", "LIMIT_MAKER", "STOP_LOSS_LIMIT", "TAKE_PROFIT_LIMIT")
 _TIMED = ("LIMIT", "STOP_LOSS_LIMIT", "TAKE_PROFIT_LIMIT")
-TRIGGERED = ("STOP_LOSS", "STOP_LOSS_LIMIT", "TAKE_PROFIT", "TAKE_PROFIT_LIMIT")
+_TRIGGERED = ("STOP_LOSS", "STOP_LOSS_LIMIT", "TAKE_PROFIT", "TAKE_PROFIT_LIMIT")
 _SDK_MODES = dict(
     zip(
         SELF_TRADE_MODES,
@@ -157,7 +157,7 @@ def _check_presence(values: dict[str, Any], kind: str) -> None:
         need("quantity", True)
         need("quoteOrderQty", False)
     need("price", kind in _PRICED)
-    if kind in TRIGGERED:
+    if kind in _TRIGGERED:
         if values["stopPrice"] is None and values["trailingDelta"] is None:
             raise one_of("stopPrice", "trailingDelta")
     else:
@@ -267,7 +267,7 @@ def of_answer(wanted: Wanted, answer: Answer) -> Order:
         self_trade=wanted.self_trade,
         created_ms=at,
         updated_ms=at,
-        working_ms=0 if wanted.type in TRIGGERED else at,
+        working_ms=0 if wanted.type in _TRIGGERED else at,
     )
 
 
@@ -297,6 +297,11 @@ def _status_of_row(row: Any, by_quote: bool) -> str:
     if status == OrderStatus.EXPIRED:
         return _expired(int(row["reason"]), int(row["cumulative_lots"]), by_quote)
     return _STATUSES[status]
+
+
+def waits_for_price(order: Order) -> bool:
+    """Does, or did, it wait for a trigger?"""
+    return order.type in _TRIGGERED
 
 
 def status_after(report: Report, order: Order) -> str:

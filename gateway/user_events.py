@@ -279,7 +279,7 @@ def _as_it_began(order: Order, report: Report) -> None:
     if order.price_ticks:
         order.price_ticks = report.price_ticks
     order.updated_ms = at_ms
-    waits = bool(report.flags & ReportFlag.WAS_PENDING) or order.type in orders.TRIGGERED
+    waits = bool(report.flags & ReportFlag.WAS_PENDING) or orders.waits_for_price(order)
     order.working_ms = 0 if waits else at_ms
 
 
