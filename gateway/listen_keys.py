@@ -94,8 +94,8 @@ class ListenKeys:
             change.delete(name.encode())
             change.delete(_owner(key.account))
 
-    def find(self, name: str) -> ListenKey | None:
-        """A listen key that lives, of an API key that may read now."""
+    def find(self, name: str, address: str) -> ListenKey | None:
+        """A listen key that lives, of an API key that may read now, and from there."""
         with self._env.begin() as look:
             found = self._living(look, name)
         if found is None:
@@ -103,7 +103,7 @@ class ListenKeys:
         key = self._keys.find(found.key_id)
         if key is None or key.disabled or key.expired(int(self._clock() * 1000)):
             return None
-        return found if key.may(Permission.READ) else None
+        return found if key.may(Permission.READ) and key.allows(address) else None
 
     def _living(self, look: "lmdb.Transaction", name: str) -> ListenKey | None:
         row = look.get(name.encode())

@@ -164,7 +164,7 @@ class StreamDoor:
 
     async def _listen(self, name: str, socket: Socket) -> None:
         """Raises ApiError."""
-        found = self._listen_keys.find(name)
+        found = self._listen_keys.find(name, socket.address)
         if found is None:
             raise of(NO_SUCH_LISTEN_KEY)
 
@@ -181,7 +181,7 @@ class StreamDoor:
         """End the user streams whose listen keys have ended."""
         self._checking = None
         for (socket, name), listening in list(self._listening.items()):
-            if self._listen_keys.find(name) is None:
+            if self._listen_keys.find(name, socket.address) is None:
                 now = time.time_ns() // 1_000_000
                 said = {"e": "listenKeyExpired", "E": now, "listenKey": name}
                 listening.tell(_encode(said))

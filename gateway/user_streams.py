@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matchbox.gateway.desk import Report
-from matchbox.gateway.errors import ApiError
+from matchbox.gateway.errors import DISCONNECTED, ApiError, of
 from matchbox.gateway.history import History
 from matchbox.gateway.lookups import Lookups
 from matchbox.gateway.markets import FRESH_S, Markets
@@ -89,22 +89,30 @@ class UserStreams:
         """Have `tell` called with each event of an account, from what is durable now on. Raises
         ApiError.
         """
+        await self._history.caught_up()
         async with self._opening:
-            await self._history.caught_up()
-            if account in self._accounts:
-                self._read()
-            found = self._accounts.get(account)
-            if found is None:
-                await self._markets.symbols(fresh=True)
-                events = AccountEvents(lambda: self._markets.known)
-                reached, rows = self._views.open_orders_at(account)
-                events.begin(rows)
-                found = _Account(account, (reached, LAST_PART), events)
-                self._accounts[account] = found
+            await self._markets.symbols(fresh=True)
+            try:
+                found = self._account(account)
+            except ViewsError:  # the archiver makes them anew
+                raise of(DISCONNECTED) from None
             listening = Listening(account, tell)
             found.listeners.append(listening)
             self._start()
             return listening
+
+    def _account(self, number: int) -> _Account:
+        """An account whose listeners have been told what there was until now."""
+        if number in self._accounts:
+            self._read()
+        found = self._accounts.get(number)
+        if found is None:
+            events = AccountEvents(lambda: self._markets.known)
+            reached, rows = self._views.open_orders_at(number)
+            events.begin(rows)
+            found = _Account(number, (reached, LAST_PART), events)
+            self._accounts[number] = found
+        return found
 
     def stop(self, listening: Listening) -> None:
         """No more for that one."""
