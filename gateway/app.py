@@ -70,11 +70,17 @@ class Door:
             key = self._authentication.key(named, address, endpoint.permission)
             if endpoint.security is Security.SIGNED:
                 self._authentication.signed(key, query, body, sent, changes=endpoint.changes)
-        values = endpoint.form.of(sent)
-        weight = endpoint.weigh(values)
+        return await self.carry_out(endpoint, Call({}, sent, address, key, headers))
+
+    async def carry_out(self, endpoint: Endpoint, call: Call) -> Any:
+        """What a request comes to that was counted and whose sender was checked; `call.values`
+        are read here. Raises ApiError.
+        """
+        call.values = endpoint.form.of(call.sent)
+        weight = endpoint.weigh(call.values)
         if weight > 1:
-            headers |= weight_headers(self._limits.request(address, weight - 1))
-        return await endpoint.handle(Call(values, sent, address, key, headers))
+            call.headers |= weight_headers(self._limits.request(call.address, weight - 1))
+        return await endpoint.handle(call)
 
 
 def make_app(door: Door, endpoints: Iterable[Endpoint]) -> Sanic[Any, Any]:

@@ -7,7 +7,8 @@ accepted before.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from urllib.parse import urlencode
 
 from matchbox.gateway.errors import (
     BAD_KEY,
@@ -56,11 +57,45 @@ class Authentication:
         time? `sent` has its parameters. Raises ApiError.
         """
         payload, signature = split(query, body)
+        self._check(key, [payload], signature, sent, changes=changes)
+
+    def signed_parameters(
+        self, key: Key, sent: Mapping[str, str], *, truths: Collection[str] = (), changes: bool
+    ) -> None:
+        """The same for parameters that are no text of their own: `name=value` by name is signed.
+        `truths`: names of those that are true or false, which some clients sign as True or False.
+        Raises ApiError.
+        """
+        pairs = sorted((name, value) for name, value in sent.items() if name != "signature")
+        payloads = [urlencode(pairs).encode()]
+        # Some clients encode what they sign, some do not; where it could be read in another way,
+        # it must be.
+        if not any("&" in value or "=" in value for _, value in pairs):
+            payloads.append("&".join(f"{name}={value}" for name, value in pairs).encode())
+        if truths:
+            spelled = [(n, value.title() if n in truths else value) for n, value in pairs]
+            payloads.append(urlencode(spelled).encode())
+        self._check(key, payloads, sent.get("signature"), sent, changes=changes)
+
+    def in_time(self, sent: Mapping[str, str]) -> None:
+        """Is a request that needs no signature from now? Raises ApiError."""
+        Window.of(sent.get("timestamp"), sent.get("recvWindow")).check(int(self._clock() * 1e6))
+
+    def _check(
+        self,
+        key: Key,
+        payloads: Sequence[bytes],
+        signature: str | None,
+        sent: Mapping[str, str],
+        *,
+        changes: bool,
+    ) -> None:
+        """One of the payloads was signed. Accepted is the first one: it is the same for all."""
         if not signature:
             raise missing("signature")
         window = Window.of(sent.get("timestamp"), sent.get("recvWindow"))
-        if not verify(key, payload, signature):
+        if not any(verify(key, payload, signature) for payload in payloads):
             raise of(BAD_SIGNATURE)
         window.check(int(self._clock() * 1e6))
         if changes:
-            self._replays.accept(key, payload, window)
+            self._replays.accept(key, payloads[0], window)

@@ -77,6 +77,19 @@ OUTSIDE_WINDOW = Answer(-1021, "Timestamp for this request is outside of the rec
 AHEAD_OF_TIME = Answer(-1021, "Timestamp for this request was 1000ms ahead of the server's time.")
 REPLAYED = Answer(-1022, "This signed request was accepted already; sign a new one.")
 
+NO_SUCH_LISTEN_KEY = Answer(-1125, "This listenKey does not exist.")
+
+# ---- the WebSocket API
+
+BAD_JSON = Answer(-1135, "The request is not a JSON object.")
+UNKNOWN_METHOD = Answer(-1020, "This operation is not supported: there is no such method.")
+NOT_FOR_THIS_KEY = Answer(-4056, "Only an Ed25519 API key can log on; others sign each request.")
+NOT_LOGGED_ON = Answer(
+    -2014, "Log on first, or subscribe by userDataStream.subscribe.signature.", 401
+)
+NO_SUCH_SUBSCRIPTION = Answer(-2036, "There is no such subscription on this connection.")
+TOO_MANY_SUBSCRIPTIONS = Answer(-1128, "There are too many subscriptions on this connection.")
+
 # ---- orders
 
 UNKNOWN_SYMBOL = Answer(-1121, "Invalid symbol.")

@@ -37,6 +37,11 @@ class Markets:
             await self._refresh()
         return self._symbols
 
+    @property
+    def known(self) -> Symbols:
+        """All of them, as they were when somebody asked last."""
+        return self._symbols
+
     async def symbol(self, name: str) -> Symbol:
         """The market of this name. Raises ApiError."""
         if name not in self._symbols.by_name:
@@ -63,17 +68,18 @@ class Markets:
 
     # -- books
 
-    async def _book(self, symbol: Symbol) -> Book:
+    async def book(self, symbol: Symbol) -> Book:
+        """The depth table of a market. Raises ApiError if it is no more."""
         book = self._books.get(symbol.number)
         if book is None or book.removed:
             try:
                 book = self._books[symbol.number] = await self._lookups.book(symbol.number)
             except SessionError:
-                raise self._removed(symbol) from None
+                raise self.removed(symbol) from None
         return book
 
-    def _removed(self, symbol: Symbol) -> ApiError:
-        """It is no more; whoever asks next finds out."""
+    def removed(self, symbol: Symbol) -> ApiError:
+        """A market is no more; whoever asks next finds out."""
         self._books.pop(symbol.number, None)
         self._asked = -FRESH_S
         self._symbols.by_name.pop(symbol.name, None)
@@ -83,25 +89,25 @@ class Markets:
         """The number of the last change, and the best levels of each side, in ticks and lots.
         Raises ApiError.
         """
-        book = await self._book(symbol)
+        book = await self.book(symbol)
         try:
             found: Any = book.top() if limit <= _TOP_LEVELS else book.depth()
         except MarketRemoved:
-            raise self._removed(symbol) from None
+            raise self.removed(symbol) from None
         return found.update, found.bids[:limit].tolist(), found.asks[:limit].tolist()
 
     async def best(self, symbol: Symbol) -> tuple[int, int, int, int]:
         """Best bid and ask with their quantities, 0 where there is none. Raises ApiError."""
-        book = await self._book(symbol)
+        book = await self.book(symbol)
         try:
             return book.best()
         except MarketRemoved:
-            raise self._removed(symbol) from None
+            raise self.removed(symbol) from None
 
     async def last_price(self, symbol: Symbol) -> int:
         """In ticks; 0 before the first trade. Raises ApiError."""
-        book = await self._book(symbol)
+        book = await self.book(symbol)
         try:
             return int(book.top().last_price_ticks)
         except MarketRemoved:
-            raise self._removed(symbol) from None
+            raise self.removed(symbol) from None

@@ -299,6 +299,16 @@ def _status_of_row(row: Any, by_quote: bool) -> str:
     return _STATUSES[status]
 
 
+def waits_for_price(order: Order) -> bool:
+    """Does, or did, it wait for a trigger?"""
+    return order.type in _TRIGGERED
+
+
+def status_after(report: Report, order: Order) -> str:
+    """The status of an order that has what `report`, its last one, says."""
+    return _status_of_reports(report, order.executed_lots, bool(order.quote_units))
+
+
 def _status_of_reports(last: Report, executed: int, by_quote: bool) -> str:
     if last.kind == EventKind.REJECTED:
         return "EXPIRED"  # fill-or-kill, and not fillable

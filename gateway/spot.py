@@ -54,6 +54,8 @@ class Spot:
         self._desk, self._markets, self._history = desk, markets, history
         self._lookups, self._limits = lookups, limits
         self._recent: OrderedDict[int, orders.Order] = OrderedDict()
+        # Client ids of the cancels that were sent here, by the order's id: user streams tell them.
+        self.cancel_ids: OrderedDict[int, str] = OrderedDict()
 
     def endpoints(self) -> list[Endpoint]:
         """All of them."""
@@ -278,6 +280,9 @@ class Spot:
         if answer.first.kind == EventKind.REJECTED:
             raise refused(answer.first.reason)
         order_id = answer.first.order_id
+        self.cancel_ids[order_id] = cancel_id
+        if len(self.cancel_ids) > _RECENT_ORDERS:
+            self.cancel_ids.popitem(last=False)
         # As it was right before, if that is known here: it saves waiting for the views.
         known = self._recent.pop(order_id, None)
         row = self._history.order_by_now(order_id) if known is None else None

@@ -25,16 +25,24 @@ from matchbox.gateway.authentication import Authentication
 from matchbox.gateway.counters import Counters
 from matchbox.gateway.desk import Desk
 from matchbox.gateway.durable import Durable
+from matchbox.gateway.feed import EVERYTHING, Feed
 from matchbox.gateway.history import History
 from matchbox.gateway.keys import FOLDER, Keys
 from matchbox.gateway.limits import Allowed, Limits
+from matchbox.gateway.listen_keys import ListenKeys
 from matchbox.gateway.lookups import Lookups
 from matchbox.gateway.markets import Markets
 from matchbox.gateway.signing import Replays
 from matchbox.gateway.spot import Spot
+from matchbox.gateway.stream_door import StreamDoor
+from matchbox.gateway.user_data import UserData
+from matchbox.gateway.user_streams import UserStreams
 from matchbox.gateway.wallet import Wallet
+from matchbox.gateway.ws_api import WsApi
+from matchbox.gateway.ws_app import add_sockets, say_goodbye
 from matchbox.shm import segment
 from matchbox.shm.errors import MatchboxError
+from matchbox.shm.ring import Ring
 from matchbox.shm.saying import complain, say
 
 _ANSWER_PATIENCE_S = 10.0
@@ -55,6 +63,7 @@ class Settings(msgspec.Struct, frozen=True):
     weight_per_minute: int
     orders_per_ten_seconds: int
     orders_per_day: int
+    ping_s: float
     tls_certificate: str = ""
     tls_key: str = ""
 
@@ -75,13 +84,33 @@ class Worker:
         self._desk = Desk(data, self._name, assurance=settings.assurance, say=self._say)
         # It is the same one in all epochs of this world of shared memory.
         name = segment.SegmentName(settings.instance, settings.world, "market-data")
-        self._lookups = Lookups(data, durable, segment.attach(name, writable=False))
+        market_data = segment.attach(name, writable=False)
+        self._lookups = Lookups(data, durable, market_data)
         self._history = History(data / "views", durable)
         markets = Markets(self._lookups)
+        authentication = Authentication(self._keys, self._replays)
+        self._listen_keys = ListenKeys(data, self._keys)
         spot = Spot(self._desk, markets, self._history, self._lookups, limits)
-        wallet = Wallet(markets, self._lookups)
-        self._door = Door(Authentication(self._keys, self._replays), limits, self._say)
-        self._app = make_app(self._door, [*spot.endpoints(), *wallet.endpoints()])
+        endpoints = [
+            *spot.endpoints(),
+            *Wallet(markets, self._lookups).endpoints(),
+            *UserData(self._listen_keys).endpoints(),
+        ]
+        self._door = Door(authentication, limits, self._say)
+        waits = settings.assurance == "durable"
+        self._feed = Feed(
+            Ring.attach(market_data),
+            markets,
+            (lambda: durable.position) if waits else (lambda: EVERYTHING),
+            self._say,
+        )
+        self._users = UserStreams(
+            data / "views", self._history, markets, self._lookups, spot.cancel_ids, self._say
+        )
+        self._streams = StreamDoor(self._feed, self._users, self._listen_keys, limits)
+        self._api = WsApi(self._door, endpoints, authentication, limits, self._users, self._say)
+        self._app = make_app(self._door, endpoints)
+        add_sockets(self._app, self._streams, self._api, ping_s=settings.ping_s)
         self._stop = asyncio.Event()
         self._over = False
 
@@ -121,12 +150,16 @@ class Worker:
         deadline = loop.time() + (0.0 if self._over else _ANSWER_PATIENCE_S)
         while self._door.busy and loop.time() < deadline:
             await asyncio.sleep(0.005)
+        say_goodbye(self._streams, self._api)
         for connection in list(server.connections or ()):
             with contextlib.suppress(Exception):
                 connection.close(timeout=0.1)
+        for each in (self._feed, self._users, self._streams, self._api):
+            each.close()
         await self._desk.close()
         self._lookups.close()
         self._history.close()
+        self._listen_keys.close()
         self._replays.close()
         self._keys.close()
 

@@ -4,7 +4,7 @@ Every answer is made of one consistent look at each day that it needs. Positions
 part), see partition.py; a position means everything up to and including it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +122,39 @@ class Views:
         if len(found) >= limit:
             reached = int(reports["sequence"][-1]), int(part_of(reports[-1]))
         return reports, reached
+
+    def reports_of(
+        self, after: Mapping[int, Position], limit: int = LIMIT
+    ) -> tuple[dict[int, NDArray[Any]], Position]:
+        """reports() of several accounts, each after a position of its own, in one look at the
+        newest day; only those that have some are in the answer. The position is that up to which
+        it is all of an account that has fewer than `limit`. Raises Forgotten.
+        """
+        days = self._days()
+        if not days:
+            return {}, (0, LAST_PART)
+        found: dict[int, NDArray[Any]] = {}
+        with self._look(days[-1]) as tables:
+            state = tables.state()
+            with tables.cursor("reports") as cursor:
+                for account, position in after.items():
+                    if position[0] + 1 < state.first:
+                        continue
+                    prefix = _account(account)
+                    rows: list[bytes] = []
+                    there = cursor.set_range(_key(REPORT_KEY, (account, *_next(position))))
+                    while there and len(rows) < limit and cursor.key().startswith(prefix):
+                        rows.append(cursor.value())
+                        there = cursor.next()
+                    if rows:
+                        found[account] = np.frombuffer(b"".join(rows), REPORT).copy()
+        for account, position in after.items():
+            if position[0] + 1 < state.first:  # the day has changed since
+                rows_of, _ = self.reports(account, position, limit)
+                rows_of = rows_of[rows_of["sequence"] <= state.position]
+                if len(rows_of):
+                    found[account] = rows_of
+        return found, (state.position, LAST_PART)
 
     def trades(
         self, market: int, after: Position = (0, 0), limit: int = LIMIT
@@ -266,6 +299,27 @@ class Views:
             wanted = partition.keys_of(ORDER_KEY, order_id=ids)
             rows = tables.rows("orders", wanted, ORDER)
         return np.array([rows[key] for key in wanted.view("V8").tolist()], ORDER)
+
+    def open_orders_at(self, account: int) -> tuple[int, NDArray[Any]]:
+        """The open orders of an account, and the position at which these are all."""
+        while True:
+            before = self.position
+            rows = self.open_orders(account)
+            if self.position == before:
+                return before, rows
+
+    def orders_by_id(self, order_ids: Sequence[int]) -> dict[int, Any]:
+        """The newest rows (ORDER) of those orders that there are."""
+        found: dict[int, Any] = {}
+        for day in reversed(self._days()):
+            missing = [each for each in order_ids if each not in found]
+            if not missing:
+                break
+            with self._look(day) as tables:
+                keys = partition.keys_of(ORDER_KEY, order_id=missing)
+                rows = tables.rows("orders", keys, ORDER)
+            found |= {int(row["order_id"]): row for row in rows.values()}
+        return found
 
     def _orders_by(self, keys: list[bytes]) -> NDArray[Any]:
         """Rows of keys of `orders_of`; each is as the newest day that has it says."""

@@ -158,6 +158,7 @@ class GatewaySettings:
     weight_per_minute: int
     orders_per_ten_seconds: int
     orders_per_day: int
+    ping_s: int
 
     @property
     def address(self) -> tuple[str, int]:

@@ -119,6 +119,7 @@ class GatewayKeeper:
             "weight_per_minute": settings.weight_per_minute,
             "orders_per_ten_seconds": settings.orders_per_ten_seconds,
             "orders_per_day": settings.orders_per_day,
+            "ping_s": settings.ping_s,
             "tls_certificate": settings.tls_certificate,
             "tls_key": settings.tls_key,
         }

@@ -293,6 +293,7 @@ SECTIONS: dict[str, dict[str, Key]] = {
         "weight_per_minute": Key(_whole(1, 2**31), 6000),
         "orders_per_ten_seconds": Key(_whole(1, 2**31), 100),
         "orders_per_day": Key(_whole(1, 2**31), 200_000),
+        "ping_s": Key(_whole(1, 3600), 20),
     },
     "snapshots": {
         "keep": Key(_whole(1, 1000), 3),
