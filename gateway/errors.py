@@ -82,6 +82,8 @@ REPLAYED = Answer(-1022, "This signed request was accepted already; sign a new o
 UNKNOWN_SYMBOL = Answer(-1121, "Invalid symbol.")
 UNKNOWN_ORDER = Answer(-2011, "Unknown order sent.")
 NO_SUCH_ORDER = Answer(-2013, "Order does not exist.")
+WINDOW_TOO_LONG = Answer(-1127, "More than 24 hours between startTime and endTime.")
+BAD_COMBINATION = Answer(-1128, "Combination of optional parameters invalid.")
 _NOT_NOW = "This order type is not possible in this trading phase."
 _AMEND = "The requested action would result in no change, or the order cannot be amended."
 _DISABLED = "This action is disabled on this account."
@@ -122,7 +124,7 @@ REFUSALS: dict[Reason, Answer] = {
     Reason.BAD_SIDE: Answer(-1117, "Invalid side."),
     Reason.BAD_ORDER_TYPE: Answer(-1116, "Invalid orderType."),
     Reason.BAD_TIME_IN_FORCE: Answer(-1115, "Invalid timeInForce."),
-    Reason.BAD_FLAGS: Answer(-1128, "Combination of optional parameters invalid."),
+    Reason.BAD_FLAGS: BAD_COMBINATION,
     Reason.BAD_PRICE: filter_failure("PRICE_FILTER"),
     Reason.PRICE_OFF_TICK: filter_failure("PRICE_FILTER"),
     Reason.BAD_QUANTITY: filter_failure("LOT_SIZE"),
@@ -140,7 +142,7 @@ REFUSALS: dict[Reason, Answer] = {
         -1130, "Data sent for parameter 'selfTradePreventionMode' is not valid."
     ),
     Reason.BAD_DISPLAY: filter_failure("ICEBERG_PARTS"),
-    Reason.BAD_EXPIRY: Answer(-1128, "Combination of optional parameters invalid."),
+    Reason.BAD_EXPIRY: BAD_COMBINATION,
     Reason.BAD_TIMEOUT: Answer(-1130, "Data sent for parameter 'countdownTime' is not valid."),
     Reason.UNKNOWN_ORDER: UNKNOWN_ORDER,
     Reason.DUPLICATE_CLIENT_ORDER_ID: Answer(-2010, "Duplicate order sent."),

@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 import uvloop
 
+from matchbox.gateway.account_history import AccountHistory
 from matchbox.gateway.app import Door, make_app
 from matchbox.gateway.authentication import Authentication
 from matchbox.gateway.counters import Counters
@@ -78,10 +79,13 @@ class Worker:
         self._lookups = Lookups(data, durable, segment.attach(name, writable=False))
         self._history = History(data / "views", durable)
         markets = Markets(self._lookups)
-        spot = Spot(self._desk, markets, self._history, self._lookups, limits)
-        wallet = Wallet(markets, self._lookups)
+        served = (
+            Spot(self._desk, markets, self._history, self._lookups, limits),
+            AccountHistory(markets, self._history),
+            Wallet(markets, self._lookups),
+        )
         self._door = Door(Authentication(self._keys, self._replays), limits, self._say)
-        self._app = make_app(self._door, [*spot.endpoints(), *wallet.endpoints()])
+        self._app = make_app(self._door, [each for part in served for each in part.endpoints()])
         self._stop = asyncio.Event()
         self._over = False
 
