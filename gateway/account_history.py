@@ -68,7 +68,7 @@ class AccountHistory:
         _check_times(values)
         rows = await self._history.orders(
             call.account,
-            symbol.number,
+            symbol.market,
             values["limit"] or 500,
             order_id=values["orderId"],
             start_ms=values["startTime"],
@@ -91,7 +91,7 @@ class AccountHistory:
         else:
             fills = await self._history.fills(
                 call.account,
-                symbol.number,
+                symbol.market,
                 limit,
                 trade_id=values["fromId"],
                 start_ms=values["startTime"],

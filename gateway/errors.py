@@ -205,6 +205,10 @@ def one_of(first: str, second: str) -> ApiError:
     )
 
 
+def too_many_symbols(most: int) -> ApiError:
+    return ApiError(-1101, f"Too many symbols; at most '{most}' can be asked for at once.")
+
+
 def empty(name: str) -> ApiError:
     return ApiError(-1105, f"Parameter '{name}' was empty.")
 

@@ -17,7 +17,8 @@ from matchbox.gateway.durable import Durable
 from matchbox.gateway.errors import NO_SUCH_ORDER, STATE_UNKNOWN, of
 from matchbox.persistence.partition import OrderStatus
 from matchbox.persistence.views import Views
-from matchbox.shm.records import Kind, ReportFlag
+from matchbox.shm.market import Market
+from matchbox.shm.records import MARKET_RECORD, Kind, ReportFlag
 
 _PATIENCE_S = 10.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.001, 0.02
@@ -78,26 +79,10 @@ class History:
 
     # -- what was
 
-    def began(self, market: int) -> int:
-        """The log record that made a market what it is: what is older is of another market that
-        had its number. 0: it is the first.
-        """
-        definitions = self._views.definitions()
-        mine = definitions[definitions["kind"] == Kind.ADD_MARKET]
-        mine = mine[mine["market"] == market]
-        return int(mine["sequence"][-1]) if len(mine) > 1 else 0
-
-    def first_trade_id(self, market: int) -> int:
-        """The number of a market's first trade, or one that is not after it."""
-        began = self.began(market)
-        if not began:
-            return 0
-        return self._views.first_trade_after(market, began) or NO_END
-
     async def orders(
         self,
         account: int,
-        market: int,
+        market: Market,
         limit: int,
         *,
         order_id: int | None = None,
@@ -108,16 +93,18 @@ class History:
         a time on (both counts), or else the newest, that are not after `end_ms`.
         """
         await self.caught_up()
-        began = self.began(market) + 1
-        first = max(began, order_id or 0)
+        made = began(self._views, market)
+        if made is None:
+            return []
+        first = max(made + 1, order_id or 0)
         if start_ms is not None:
             first = max(first, _id(self._views.first_order_at(start_ms * _MS)))
         end = NO_END
         if end_ms is not None:
             end = _id(self._views.first_order_at((end_ms + 1) * _MS))
         if order_id is not None or start_ms is not None:
-            return self._orders_from(account, market, first, end, limit)
-        return self._orders_before(account, market, began, end, limit)
+            return self._orders_from(account, market.number, first, end, limit)
+        return self._orders_before(account, market.number, made + 1, end, limit)
 
     def _orders_from(
         self, account: int, market: int, first: int, end: int, limit: int
@@ -132,15 +119,15 @@ class History:
         return found[:limit]
 
     def _orders_before(
-        self, account: int, market: int, began: int, end: int, limit: int
+        self, account: int, market: int, oldest: int, end: int, limit: int
     ) -> list[Any]:
         found: list[Any] = []
         while len(found) < limit:
             rows = self._views.last_orders(account, market, limit, before=end)
             found = [
-                row for row in rows if int(row["order_id"]) >= began and _is_shown(row)
+                row for row in rows if int(row["order_id"]) >= oldest and _is_shown(row)
             ] + found
-            if len(rows) < limit or int(rows[0]["order_id"]) < began:
+            if len(rows) < limit or int(rows[0]["order_id"]) < oldest:
                 break
             end = int(rows[0]["order_id"])
         return found[-limit:]
@@ -148,7 +135,7 @@ class History:
     async def fills(
         self,
         account: int,
-        market: int,
+        market: Market,
         limit: int,
         *,
         trade_id: int | None = None,
@@ -157,18 +144,18 @@ class History:
     ) -> list[Any]:
         """Reports of the fills of an account in a market, by trade, as orders() gives orders."""
         await self.caught_up()
-        began = self.first_trade_id(market)
-        first = max(began, trade_id or 0)
+        oldest = first_trade_id(self._views, market)
+        first = max(oldest, trade_id or 0)
         if start_ms is not None:
-            first = max(first, _id(self._views.first_trade_at(market, start_ms * _MS)))
+            first = max(first, _id(self._views.first_trade_at(market.number, start_ms * _MS)))
         end = NO_END
         if end_ms is not None:
-            end = _id(self._views.first_trade_at(market, (end_ms + 1) * _MS))
+            end = _id(self._views.first_trade_at(market.number, (end_ms + 1) * _MS))
         if trade_id is not None or start_ms is not None:
-            rows = self._views.fills(account, market, first, limit)
+            rows = self._views.fills(account, market.number, first, limit)
         else:
-            rows = self._views.last_fills(account, market, limit, before=end)
-        return list(rows[(rows["trade_id"] >= began) & (rows["trade_id"] < end)])
+            rows = self._views.last_fills(account, market.number, limit, before=end)
+        return list(rows[(rows["trade_id"] >= oldest) & (rows["trade_id"] < end)])
 
     async def fills_of_order(
         self, account: int, market: int, order_id: int, limit: int, trade_id: int | None = None
@@ -203,6 +190,32 @@ class History:
         """The list that each of some orders belongs to, if it does."""
         rows = self._views.orders_with(np.asarray(order_ids, np.uint64))
         return {order_id: int(row["list_id"]) for order_id, row in rows.items() if row["list_id"]}
+
+
+def began(views: Views, market: Market) -> int | None:
+    """The log record that made a market what it is: what is older is of another market that had
+    its number. 0: it is the first; None: the views do not know it yet.
+    """
+    definitions = views.definitions()
+    mine = definitions[definitions["kind"] == Kind.ADD_MARKET].view(MARKET_RECORD)
+    mine = mine[mine["market"] == market.number]
+    if not len(mine):
+        return None
+    scales = market.base, market.base_scale, market.quote, market.quote_scale
+    if Market.from_record(mine[-1], *scales) != market:
+        return None
+    return int(mine["sequence"][-1]) if len(mine) > 1 else 0
+
+
+def first_trade_id(views: Views, market: Market) -> int:
+    """The number of a market's first trade, or one that is not after it; NO_END: there is none yet,
+    and what there is of this number is another market's.
+    """
+    at = began(views, market)
+    if not at:
+        return 0 if at == 0 else NO_END
+    found = views.first_trade_after(market.number, at)
+    return NO_END if found is None else found
 
 
 def _id(found: int | None) -> int:

@@ -28,11 +28,15 @@ from matchbox.gateway.desk import Desk
 from matchbox.gateway.durable import Durable
 from matchbox.gateway.history import History
 from matchbox.gateway.keys import FOLDER, Keys
+from matchbox.gateway.klines import Klines
 from matchbox.gateway.limits import Allowed, Limits
 from matchbox.gateway.lookups import Lookups
+from matchbox.gateway.market_history import MarketHistory
 from matchbox.gateway.markets import Markets
+from matchbox.gateway.public_trades import PublicTrades
 from matchbox.gateway.signing import Replays
 from matchbox.gateway.spot import Spot
+from matchbox.gateway.tickers import Tickers
 from matchbox.gateway.wallet import Wallet
 from matchbox.shm import segment
 from matchbox.shm.errors import MatchboxError
@@ -78,10 +82,14 @@ class Worker:
         name = segment.SegmentName(settings.instance, settings.world, "market-data")
         self._lookups = Lookups(data, durable, segment.attach(name, writable=False))
         self._history = History(data / "views", durable)
+        self._traded = MarketHistory(data / "views")
         markets = Markets(self._lookups)
         served = (
             Spot(self._desk, markets, self._history, self._lookups, limits),
             AccountHistory(markets, self._history),
+            PublicTrades(markets, self._traded),
+            Klines(markets, self._traded),
+            Tickers(markets, self._traded),
             Wallet(markets, self._lookups),
         )
         self._door = Door(Authentication(self._keys, self._replays), limits, self._say)
@@ -131,6 +139,7 @@ class Worker:
         await self._desk.close()
         self._lookups.close()
         self._history.close()
+        self._traded.close()
         self._replays.close()
         self._keys.close()
 

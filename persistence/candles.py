@@ -41,6 +41,8 @@ CANDLE = np.dtype(
 assert CANDLE.itemsize == 128
 _SUMS = ("volume", "value", "taker_volume", "taker_value")
 _LOW = 0xFFFFFFFF
+# Of so few trades all intervals are made at once, of more each of a shorter one's candles.
+_FEW = 500
 _DAY_MS = 86_400_000
 Candles = NDArray[Any]
 
@@ -127,8 +129,15 @@ def of_trades(trades: NDArray[Any]) -> tuple[NDArray[np.uint64], Candles]:
     if not len(trades):
         return np.empty(0, np.uint64), np.empty(0, CANDLE)
     trades = trades[np.argsort(trades["market"], kind="stable")]
-    markets = trades["market"].astype(np.uint64)
-    made: dict[str, tuple[NDArray[np.uint64], Candles]] = {"": (markets, _single(trades))}
+    markets, singles = trades["market"].astype(np.uint64), _single(trades)
+    if len(trades) <= _FEW:
+        intervals = INTERVALS.values()
+        return fold(
+            np.concatenate([series_of(markets, interval) for interval in intervals]),
+            np.tile(singles, len(intervals)),
+            np.concatenate([interval.opens(singles["open_ms"]) for interval in intervals]),
+        )
+    made: dict[str, tuple[NDArray[np.uint64], Candles]] = {"": (markets, singles)}
     for name, interval in INTERVALS.items():
         markets, candles = made[interval.source]
         made[name] = fold(markets, candles, interval.opens(candles["open_ms"]))

@@ -7,6 +7,7 @@ part), see partition.py; a position means everything up to and including it.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -218,17 +219,18 @@ class Views:
         days = self._days_of(interval)
         if not interval.is_long:
             days = [day for day in days if _day(first_ms) <= day <= _day(end_ms)]
-        start = _key(CANDLE_KEY, (market, interval.number, max(first_ms, 0)))
-        prefix, found = start[:5], b""
+        start, end = (
+            _key(CANDLE_KEY, (market, interval.number, max(at, 0))) for at in (first_ms, end_ms)
+        )
+        found: list[bytes] = []
         for day in days:
-            if len(found) >= limit * CANDLE.itemsize:
+            if len(found) >= limit:
                 break
-            with self._look(day) as tables:
-                left = limit - len(found) // CANDLE.itemsize
-                rows = _range(tables, "candles", start, prefix, left)
-                found += b"".join(value for _, value in rows)
-        candles = np.frombuffer(found, CANDLE).copy()
-        return candles[candles["open_ms"] < end_ms]
+            with self._look(day) as tables, tables.cursor("candles") as cursor:
+                if cursor.set_range(start):
+                    there = takewhile(lambda item: item[0] < end, cursor)
+                    found += [value for _, value in islice(there, limit - len(found))]
+        return np.frombuffer(b"".join(found), CANDLE).copy()
 
     def last_candles(
         self, market: int, interval: Interval, end_ms: int, limit: int = LIMIT
