@@ -85,9 +85,9 @@ class Symbol:
             raise self.quantities.failure
         return lots
 
-    def display_lots(self, text: str) -> int:
+    def display_lots(self, text: str, name: str = "icebergQty") -> int:
         """The visible part of an order. Raises ApiError."""
-        lots = self.quantities.parse(text, "icebergQty")
+        lots = self.quantities.parse(text, name)
         if lots % self.market.quantity_step_lots:
             raise self.quantities.failure
         return lots

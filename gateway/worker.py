@@ -34,6 +34,7 @@ from matchbox.gateway.lookups import Lookups
 from matchbox.gateway.market_history import MarketHistory
 from matchbox.gateway.markets import Markets
 from matchbox.gateway.public_trades import PublicTrades
+from matchbox.gateway.replacing import Replacing
 from matchbox.gateway.signing import Replays
 from matchbox.gateway.spot import Spot
 from matchbox.gateway.tickers import Tickers
@@ -84,8 +85,10 @@ class Worker:
         self._history = History(data / "views", durable)
         self._traded = MarketHistory(data / "views")
         markets = Markets(self._lookups)
+        spot = Spot(self._desk, markets, self._history, self._lookups, limits)
         served = (
-            Spot(self._desk, markets, self._history, self._lookups, limits),
+            spot,
+            Replacing(self._desk, markets, self._history, limits, spot),
             AccountHistory(markets, self._history),
             PublicTrades(markets, self._traded),
             Klines(markets, self._traded),

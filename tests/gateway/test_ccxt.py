@@ -174,3 +174,14 @@ def test_market_data_is_what_was_traded(trader: Callable[[int], Any]) -> None:
     assert ticker["baseVolume"] >= 1 and ticker["high"] >= 101
     assert alice.fetch_tickers()[MARKET]["last"] == 101
     assert alice.fetch_tickers([MARKET], {"method": "publicGetTicker"})[MARKET]["last"] == 101
+
+
+def test_an_order_is_edited(trader: Callable[[int], Any]) -> None:
+    alice = trader(1)
+    alice.load_markets()
+    order = alice.create_order(MARKET, "limit", "buy", 2, 90)
+    edited = alice.edit_order(order["id"], MARKET, "limit", "buy", 3, 91)
+    assert (edited["status"], edited["amount"], edited["price"]) == ("open", 3, 91)
+    assert [each["id"] for each in alice.fetch_open_orders(MARKET)] == [edited["id"]]
+    with pytest.raises(ccxt.ExchangeError):
+        alice.edit_order(order["id"], MARKET, "limit", "buy", 3, 92)
