@@ -65,7 +65,7 @@ class AccountHistory:
     async def all_orders(self, call: Call) -> list[dict[str, Any]]:
         values = call.values
         symbol = await self._markets.symbol(values["symbol"])
-        _check_times(values)
+        check_times(values)
         rows = await self._history.orders(
             call.account,
             symbol.market,
@@ -79,7 +79,7 @@ class AccountHistory:
     async def my_trades(self, call: Call) -> list[dict[str, Any]]:
         values = call.values
         symbol = await self._markets.symbol(values["symbol"])
-        _check_times(values)
+        check_times(values)
         timed = values["startTime"] is not None or values["endTime"] is not None
         limit = values["limit"] or 500
         if timed and (values["fromId"] is not None or values["orderId"] is not None):
@@ -101,7 +101,7 @@ class AccountHistory:
         return [_fill(symbol, fill, lists.get(int(fill["order_id"]), -1)) for fill in fills]
 
 
-def _check_times(values: dict[str, Any]) -> None:
+def check_times(values: dict[str, Any]) -> None:
     """Raises ApiError."""
     start, end = values["startTime"], values["endTime"]
     if start is None or end is None:

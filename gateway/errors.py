@@ -82,6 +82,10 @@ REPLAYED = Answer(-1022, "This signed request was accepted already; sign a new o
 UNKNOWN_SYMBOL = Answer(-1121, "Invalid symbol.")
 UNKNOWN_ORDER = Answer(-2011, "Unknown order sent.")
 NO_SUCH_ORDER = Answer(-2013, "Order does not exist.")
+NO_SUCH_LIST = Answer(-2013, "Order list does not exist.")
+BAD_LIST = Answer(
+    -2010, "The relationship of the prices, sides or types of the orders is not correct."
+)
 PARTLY_REPLACED = Answer(-2021, "Order cancel-replace partially failed.", 409)
 NOT_REPLACED = Answer(-2022, "Order cancel-replace failed.")
 NOT_SMALLER = Answer(-2038, "The new quantity must be less than what the order has.")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from matchbox.gateway.durable import Durable
-from matchbox.gateway.errors import NO_SUCH_ORDER, STATE_UNKNOWN, of
+from matchbox.gateway.errors import NO_SUCH_LIST, NO_SUCH_ORDER, STATE_UNKNOWN, of
 from matchbox.persistence.partition import OrderStatus
 from matchbox.persistence.views import Views
 from matchbox.shm.market import Market
@@ -185,6 +185,54 @@ class History:
             first = int(rows[-1]["trade_id"]) + (not as_taker)
             await asyncio.sleep(0)
         return found[:limit]
+
+    # -- lists of orders
+
+    async def order_list(
+        self, account: int, list_id: int | None, client_list_id: str | None
+    ) -> list[Any]:
+        """The rows of a list's orders, by its id, or by its client's. Raises ApiError: one of
+        another account looks the same as none.
+        """
+        await self.caught_up()
+        if list_id is None and client_list_id is not None:
+            list_id = self._views.list_of_client(account, client_list_id)
+        rows = self._views.legs(list_id) if list_id else []
+        named = client_list_id is None or all(
+            row["client_list_id"] == client_list_id.encode() for row in rows
+        )
+        if not rows or int(rows[0]["account"]) != account or not named:
+            raise of(NO_SUCH_LIST)
+        return rows
+
+    async def order_lists(
+        self,
+        account: int,
+        limit: int,
+        *,
+        list_id: int | None = None,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+    ) -> list[list[Any]]:
+        """The rows of the orders of lists of an account, as orders() gives orders."""
+        await self.caught_up()
+        # A list has the number before that of its first order.
+        first, end = list_id or 0, NO_END
+        if start_ms is not None:
+            first = max(first, _id(self._views.first_order_at(start_ms * _MS)) - 1)
+        if end_ms is not None:
+            end = _id(self._views.first_order_at((end_ms + 1) * _MS)) - 1
+        if list_id is not None or start_ms is not None:
+            found = self._views.lists(account, first, limit)
+        else:
+            found = self._views.last_lists(account, limit, before=end)
+        return [self._views.legs(number) for number, _ in found if number < end]
+
+    async def open_lists(self, account: int) -> list[list[Any]]:
+        """The rows of the orders of those lists of which one lives."""
+        rows = await self.open_orders(account, 0)
+        numbers = sorted({int(row["list_id"]) for row in rows if row["list_id"]})
+        return [self._views.legs(number) for number in numbers]
 
     def lists_of(self, order_ids: Any) -> dict[int, int]:
         """The list that each of some orders belongs to, if it does."""

@@ -33,6 +33,7 @@ from matchbox.gateway.limits import Allowed, Limits
 from matchbox.gateway.lookups import Lookups
 from matchbox.gateway.market_history import MarketHistory
 from matchbox.gateway.markets import Markets
+from matchbox.gateway.order_lists import OrderLists
 from matchbox.gateway.public_trades import PublicTrades
 from matchbox.gateway.replacing import Replacing
 from matchbox.gateway.signing import Replays
@@ -89,6 +90,7 @@ class Worker:
         served = (
             spot,
             Replacing(self._desk, markets, self._history, limits, spot),
+            OrderLists(self._desk, markets, self._history, limits),
             AccountHistory(markets, self._history),
             PublicTrades(markets, self._traded),
             Klines(markets, self._traded),

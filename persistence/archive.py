@@ -32,6 +32,7 @@ from matchbox.persistence.order_rows import CONTEXT
 from matchbox.persistence.partition import (
     CANDLE_KEY,
     FILL_KEY,
+    LIST_KEY,
     LIVING,
     MOVEMENT_KEY,
     ORDER,
@@ -358,8 +359,10 @@ def _remove_candles(tables: Tables, market: int) -> None:
             there = cursor.delete()
 
 
-def _put_orders(tables: Tables, rows: NDArray[Any], created: NDArray[np.bool_]) -> None:
-    """Rows of orders, and what finds them."""
+def _put_orders(
+    tables: Tables, rows: NDArray[Any], created: NDArray[np.bool_], *, carried: bool = False
+) -> None:
+    """Rows of orders, and what finds them; `carried`: of the day before."""
     tables.put("orders", items(keys_of(ORDER_KEY, order_id=rows["order_id"]), rows))
     keys = keys_of(
         ORDER_OF_KEY, account=rows["account"], market=rows["market"], order_id=rows["order_id"]
@@ -373,6 +376,24 @@ def _put_orders(tables: Tables, rows: NDArray[Any], created: NDArray[np.bool_]) 
     ids = keys_of(ORDER_KEY, order_id=new["order_id"]).view("V8").tolist()
     names = new["client_order_id"].tolist()
     tables.put("clients", [(a + c, i) for a, c, i in zip(accounts, names, ids, strict=True)])
+    _put_lists(tables, rows[created & (rows["list_id"] != 0)], carried=carried)
+
+
+def _put_lists(tables: Tables, legs: NDArray[Any], *, carried: bool) -> None:
+    """The lists of some orders, and what finds them."""
+    if not len(legs):
+        return
+    legs = legs[np.argsort(legs["list_id"], kind="stable")]
+    keys = keys_of(LIST_KEY, account=legs["account"], list_id=legs["list_id"])
+    tables.put("lists", items(keys, legs["market"].astype(">u4")))
+    # One that was pending is new again when it is placed; another list may have its name by then.
+    named = (legs["client_list_id"] != b"") & (carried | (legs["other_id"] == 0))
+    names = [b"\0" + name for name in legs["client_list_id"][named].tolist()]
+    found = zip(keys[named].tolist(), names, strict=True)
+    tables.put(
+        "clients",
+        [(a.to_bytes(4, "big") + name, number.to_bytes(8, "big")) for (a, number), name in found],
+    )
 
 
 def _put_balances(tables: Tables, balances: Balances) -> None:
@@ -411,7 +432,7 @@ def _carry(old: Tables, new: Tables) -> None:
             ids = np.frombuffer(b"".join(keys), ORDER_OF_KEY)["order_id"]
             rows = old.rows("orders", keys_of(ORDER_KEY, order_id=ids), ORDER)
             orders = np.array(list(rows.values()), ORDER)
-            _put_orders(new, orders, np.ones(len(orders), bool))
+            _put_orders(new, orders, np.ones(len(orders), bool), carried=True)
     with old.cursor("candles") as cursor:
         new.put("candles", _long_candles(cursor))
 

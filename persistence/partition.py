@@ -15,7 +15,9 @@ Tables; keys are big-endian, so that their order is that of the bytes:
     orders       order id                                  ORDER, as it is after the last record
     orders_of    account, market, order id                 nothing
     open         account, market, order id                 nothing: those that live
+    lists        account, list id                          its market's number: lists of orders
     clients      account, client order id                  order id: the newest that has it
+                 account, 0, client list id                list id: the newest that has it
     balances     account, asset                            BALANCE; one that is nothing has no row
     movements    account, sequence                         MONEY_RECORD, accepted ones
     definitions  sequence                                  ADD_, REMOVE_ records, not of accounts
@@ -56,6 +58,7 @@ TABLES = (
     "orders",
     "orders_of",
     "open",
+    "lists",
     "clients",
     "balances",
     "movements",
@@ -133,6 +136,7 @@ TRADE_KEY = np.dtype([("market", ">u4"), ("trade_id", ">u8")])
 CANDLE_KEY = np.dtype([("market", ">u4"), ("interval", "u1"), ("open_ms", ">u8")])
 ORDER_KEY = np.dtype([("order_id", ">u8")])
 ORDER_OF_KEY = np.dtype([("account", ">u4"), ("market", ">u4"), ("order_id", ">u8")])
+LIST_KEY = np.dtype([("account", ">u4"), ("list_id", ">u8")])
 BALANCE_KEY = np.dtype([("account", ">u4"), ("asset", ">u2")])
 MOVEMENT_KEY = np.dtype([("account", ">u4"), ("sequence", ">u8")])
 

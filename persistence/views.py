@@ -22,6 +22,7 @@ from matchbox.persistence.partition import (
     BALANCE_KEY,
     CANDLE_KEY,
     FILL_KEY,
+    LIST_KEY,
     MOVEMENT_KEY,
     ORDER,
     ORDER_KEY,
@@ -40,6 +41,7 @@ from matchbox.shm.streams import LAST_PART, TRADE, part_of
 
 Position = tuple[int, int]
 LIMIT = 1000
+MOST_LEGS = 3
 # The end of the year 9999: no calendar goes on.
 _LAST_MS = 253_402_300_799_999
 
@@ -388,6 +390,56 @@ class Views:
                 found |= tables.rows("orders", np.frombuffer(b"".join(missing), ORDER_KEY), ORDER)
         return found
 
+    # -- lists of orders
+
+    def list_of_client(self, account: int, client_list_id: str) -> int | None:
+        """The newest list of an account with this name."""
+        key = _account(account) + b"\0" + client_list_id.encode()
+        found = []
+        # An older one may have been carried on from the day of a newer one.
+        for day in self._days():
+            with self._look(day) as tables:
+                found.append(int.from_bytes(tables.get("clients", key) or b"", "big"))
+        return max(found, default=0) or None
+
+    def legs(self, list_id: int) -> list[Any]:
+        """The rows (ORDER) of a list's orders, in its order; of one that was pending, as it is
+        since.
+        """
+        ids = np.arange(list_id + 1, list_id + 1 + MOST_LEGS, dtype=np.uint64)
+        rows = self.orders_with(ids)
+        found = [rows[number] for number in sorted(rows) if rows[number]["list_id"] == list_id]
+        released = [row["other_id"] for row in found if row["status"] == OrderStatus.RELEASED]
+        later = self.orders_with(np.array(released, np.uint64))
+        return [
+            later[int(row["other_id"])] if row["status"] == OrderStatus.RELEASED else row
+            for row in found
+        ]
+
+    def lists(self, account: int, list_id: int = 0, limit: int = LIMIT) -> list[tuple[int, int]]:
+        """Ids and markets of the lists of an account, from an id on."""
+        start = _key(LIST_KEY, (account, list_id))
+        found: dict[bytes, bytes] = {}
+        for day in self._days():
+            with self._look(day) as tables:
+                found |= dict(_range(tables, "lists", start, _account(account), limit))
+        return [_list(item) for item in sorted(found.items())[:limit]]
+
+    def last_lists(
+        self, account: int, limit: int = LIMIT, *, before: int | None = None
+    ) -> list[tuple[int, int]]:
+        """Ids and markets of the newest lists of an account, by id; only those below `before`."""
+        end = None if before is None else _key(LIST_KEY, (account, before))
+        found: dict[bytes, bytes] = {}
+        for day in reversed(self._days()):
+            with self._look(day) as tables:
+                found |= dict(_back(tables, "lists", _account(account), limit, end))
+                first = _key(LIST_KEY, (account, tables.state().first))
+            # As in last_orders().
+            if len(found) >= limit and sorted(found)[-limit] >= first:
+                break
+        return [_list(item) for item in sorted(found.items())[-limit:]]
+
     # -- money
 
     def balances(self, account: int) -> dict[int, tuple[int, int]]:
@@ -520,6 +572,11 @@ class Views:
 def _account(number: int) -> bytes:
     """The first part of many keys; a market's number, too."""
     return number.to_bytes(4, "big")
+
+
+def _list(item: tuple[bytes, bytes]) -> tuple[int, int]:
+    """Id and market."""
+    return int.from_bytes(item[0][4:], "big"), int.from_bytes(item[1], "big")
 
 
 def _day(time_ms: int) -> str:
