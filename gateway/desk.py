@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from matchbox.shm.connect import connect
 from matchbox.shm.errors import Detached, EngineDown, MatchboxError, RingFull, SessionError
@@ -219,7 +220,11 @@ class Desk:
         record = np.zeros(1, COMMAND)
         record["kind"], record["account"], record["market"] = Kind.CANCEL_ORDER, account, market
         record["order_id"], record["client_order_id"] = order_id, client_order_id.encode()
-        return await self._send(False, lambda session: session.submit(record))
+        return await self.command(record)
+
+    async def command(self, record: NDArray[Any]) -> Answer:
+        """One command that is answered by one report. Raises NotSent, StateUnknown."""
+        return await self._send(False, lambda session: session.submit(record.view(COMMAND)))
 
     async def amend(
         self, account: int, market: Market, order_id: int, client_order_id: str, quantity_lots: int

@@ -8,6 +8,7 @@ have of the one before is none of the new one's: `began`.
 """
 
 import asyncio
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,7 @@ class History:
         """
         await self.caught_up()
         row = self._views.order(order_id)
-        if row is None or int(row["account"]) != account or int(row["market"]) != market:
+        if row is None or (int(row["account"]), int(row["market"])) != (account, market):
             return []
         if int(row["status"]) == OrderStatus.RELEASED:
             row = self._views.order(int(row["other_id"]))
@@ -233,6 +234,25 @@ class History:
         rows = await self.open_orders(account, 0)
         numbers = sorted({int(row["list_id"]) for row in rows if row["list_id"]})
         return [self._views.legs(number) for number in numbers]
+
+    # -- money
+
+    async def movements(
+        self, account: int, kinds: Collection[Kind], start_ms: int | None = None
+    ) -> list[Any]:
+        """What was paid in and out of an account (MONEY_RECORD), of some kinds, newest first, from
+        a time on.
+        """
+        await self.caught_up()
+        found: list[Any] = []
+        before: int | None = None
+        while True:
+            rows = self._views.last_movements(account, _AT_ONCE, before=before)
+            found += [row for row in rows[::-1] if row["kind"] in kinds]
+            if len(rows) < _AT_ONCE or int(rows[0]["timestamp_ns"]) < (start_ms or 0) * _MS:
+                return found
+            before = int(rows[0]["sequence"])
+            await asyncio.sleep(0)
 
     def lists_of(self, order_ids: Any) -> dict[int, int]:
         """The list that each of some orders belongs to, if it does."""

@@ -25,7 +25,9 @@ from matchbox.gateway.app import Door, make_app
 from matchbox.gateway.authentication import Authentication
 from matchbox.gateway.counters import Counters
 from matchbox.gateway.desk import Desk
+from matchbox.gateway.destinations import Destinations
 from matchbox.gateway.durable import Durable
+from matchbox.gateway.funds import Funds
 from matchbox.gateway.history import History
 from matchbox.gateway.keys import FOLDER, Keys
 from matchbox.gateway.klines import Klines
@@ -85,6 +87,7 @@ class Worker:
         self._lookups = Lookups(data, durable, segment.attach(name, writable=False))
         self._history = History(data / "views", durable)
         self._traded = MarketHistory(data / "views")
+        self._destinations = Destinations(data)
         markets = Markets(self._lookups)
         spot = Spot(self._desk, markets, self._history, self._lookups, limits)
         served = (
@@ -95,7 +98,8 @@ class Worker:
             PublicTrades(markets, self._traded),
             Klines(markets, self._traded),
             Tickers(markets, self._traded),
-            Wallet(markets, self._lookups),
+            Wallet(markets, self._lookups, limits),
+            Funds(self._desk, markets, self._history, self._destinations),
         )
         self._door = Door(Authentication(self._keys, self._replays), limits, self._say)
         self._app = make_app(self._door, [each for part in served for each in part.endpoints()])
@@ -145,6 +149,7 @@ class Worker:
         self._lookups.close()
         self._history.close()
         self._traded.close()
+        self._destinations.close()
         self._replays.close()
         self._keys.close()
 

@@ -471,6 +471,14 @@ class Views:
         found = self._collect("movements", start, _account(account), limit)
         return np.frombuffer(b"".join(value for _, value in found), MONEY_RECORD).copy()
 
+    def last_movements(
+        self, account: int, limit: int = LIMIT, *, before: int | None = None
+    ) -> NDArray[Any]:
+        """The newest of these, oldest first; only those with sequences below `before`."""
+        end = None if before is None else _key(MOVEMENT_KEY, (account, before))
+        found = self._collect_back("movements", _account(account), limit, end)
+        return np.frombuffer(b"".join(value for _, value in found), MONEY_RECORD).copy()
+
     def definitions(self) -> NDArray[Any]:
         """Those of assets and markets (LOG_RECORD), and their removals, all that there were."""
         days = self._days()
