@@ -135,8 +135,8 @@ class Replacing:
         if ended.first.kind == EventKind.REJECTED:
             cancel_result, canceled = "FAILURE", refused(ended.first.reason).body
         else:
-            order = await self._spot.after_cancel(account, symbol, ended.first)
-            cancel_result, canceled = "SUCCESS", orders.canceled(order, cancel_id)
+            cancel_result = "SUCCESS"
+            canceled = await self._spot.canceled(account, symbol, ended.first, cancel_id)
         new_result, shown = "SUCCESS", None
         if first.kind == EventKind.REJECTED and first.reason == Reason.CANCEL_FAILED:
             new_result = "NOT_ATTEMPTED"

@@ -275,10 +275,12 @@ class Spot:
         report = (await answered(sending)).first
         if report.kind == EventKind.REJECTED:
             raise refused(report.reason)
-        return orders.canceled(await self.after_cancel(account, symbol, report), cancel_id)
+        return await self.canceled(account, symbol, report, cancel_id)
 
-    async def after_cancel(self, account: int, symbol: Symbol, report: Report) -> orders.Order:
-        """The order that `report` says to be canceled. Raises ApiError."""
+    async def canceled(
+        self, account: int, symbol: Symbol, report: Report, cancel_id: str
+    ) -> dict[str, Any]:
+        """The order that `report` says to be canceled, by such a cancel. Raises ApiError."""
         # As it was right before, if that is known here: it saves waiting for the views.
         known = self._recent.pop(report.order_id, None)
         row = self._history.order_by_now(report.order_id) if known is None else None
@@ -288,7 +290,7 @@ class Spot:
         if order is None:
             row = await self._history.order(account, symbol.number, report.order_id, None)
             order = orders.of_row(symbol, row)
-        return order
+        return orders.canceled(order, cancel_id)
 
     async def named(self, call: Call) -> tuple[Symbol, int | None, str | None]:
         """Which order a request means. Raises ApiError."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from matchbox.gateway.keys import Key
+from matchbox.gateway.keys import Key, Permission
 from tests.gateway.client import Client
 from tests.integration.conftest import ExchangeProcess, wait_for
 from tests.integration.test_operators import command
@@ -185,3 +185,17 @@ def test_an_order_is_edited(trader: Callable[[int], Any]) -> None:
     assert [each["id"] for each in alice.fetch_open_orders(MARKET)] == [edited["id"]]
     with pytest.raises(ccxt.ExchangeError):
         alice.edit_order(order["id"], MARKET, "limit", "buy", 3, 92)
+
+
+def test_money_is_told_and_withdrawn(
+    trader: Callable[[int], Any], address: str, make_key: Callable[..., Key]
+) -> None:
+    alice = trader(1)
+    assert alice.fetch_deposits("BTC")[-1]["status"] == "ok"
+    key = make_key(1, permissions=(Permission.READ, Permission.WITHDRAW))
+    alice.apiKey, alice.secret = key.id, key.secret
+    sent = alice.withdraw("BTC", 5, "DE-1")
+    (found,) = alice.fetch_withdrawals("BTC")
+    assert (found["id"], found["status"], found["amount"]) == (sent["id"], "pending", 5)
+    assert found["address"] == "DE-1"
+    assert alice.fetch_trading_fee(MARKET)["maker"] == 0
