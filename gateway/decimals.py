@@ -42,6 +42,15 @@ def show(units: int, digits: int, places: int = PLACES) -> str:
     return f"{sign}{text[:-digits]}.{text[-digits:]}" if digits else f"{sign}{text}"
 
 
+def rounded(numerator: int, denominator: int) -> int:
+    """The nearest integer to a fraction; a half goes away from zero. By 0 it is 0."""
+    if not denominator:
+        return 0
+    whole, rest = divmod(abs(numerator), denominator)
+    whole += 2 * rest >= denominator
+    return -whole if numerator < 0 else whole
+
+
 @dataclass(frozen=True)
 class Grid:
     """Numbers that are whole multiples of a unit: prices in ticks, quantities in lots.

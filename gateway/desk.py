@@ -8,6 +8,7 @@ An answer is what the exchange says of one command: the report that carries its 
 new order all fills and the end that came with it at once. These reports follow each other, but not
 always in one batch, so an order that stays open is answered when the exchange is known to have
 said all: it has made all reports up to the command (`answered`), and what it has made is out.
+Commands that are sent together, such as a list of orders, have an answer each.
 
 A command whose answer does not come in time, or whose session ends, may have been taken or not:
 StateUnknown. One that was not sent is NotSent.
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from matchbox.shm.connect import connect
 from matchbox.shm.errors import Detached, EngineDown, MatchboxError, RingFull, SessionError
@@ -97,6 +99,7 @@ class Answer:
 class _Waiting:
     future: "asyncio.Future[Answer]"
     whole: bool  # with all that comes with it
+    position: int
     answer: Answer | None = None
 
 
@@ -217,31 +220,121 @@ class Desk:
         record = np.zeros(1, COMMAND)
         record["kind"], record["account"], record["market"] = Kind.CANCEL_ORDER, account, market
         record["order_id"], record["client_order_id"] = order_id, client_order_id.encode()
-        return await self._send(False, lambda session: session.submit(record))
+        return await self.command(record)
+
+    async def command(self, record: NDArray[Any]) -> Answer:
+        """One command that is answered by one report. Raises NotSent, StateUnknown."""
+        return await self._send(False, lambda session: session.submit(record.view(COMMAND)))
+
+    async def amend(
+        self, account: int, market: Market, order_id: int, client_order_id: str, quantity_lots: int
+    ) -> Answer:
+        """Give an order another quantity, what is filled of it included. Raises NotSent,
+        StateUnknown.
+        """
+        return await self._send(
+            False,
+            lambda session: int(
+                session.amend(
+                    order_id,
+                    client_order_id=client_order_id,
+                    market=market,
+                    quantity_lots=quantity_lots,
+                    account=account,
+                )
+            ),
+        )
+
+    async def replace(
+        self,
+        market: Market,
+        side: str,
+        *,
+        order_id: int,
+        client_order_id: str,
+        allow_failure: bool,
+        options: dict[str, Any],
+    ) -> tuple[Answer, Answer]:
+        """Cancel an order, by its id (or 0) or its client's, and enter one in its place, as order()
+        does; the answers to both. Raises NotSent, StateUnknown.
+        """
+        # The terms of the new order stand between.
+        back = 2 if "display_lots" in options else 1
+
+        def send(session: Session) -> list[int]:
+            position = session.replace(
+                order_id,
+                market,
+                side,
+                canceled_client_order_id=client_order_id,
+                allow_failure=allow_failure,
+                **options,
+            )
+            return [position - back, position]
+
+        canceled, entered = await self._send_all(send)
+        return canceled, entered
+
+    async def order_list(self, send: Callable[[Session], int], orders: int) -> list[Answer]:
+        """Enter a list of so many orders, by what `send` does with the session; the answers to the
+        list and to each of them. Raises NotSent, StateUnknown.
+        """
+
+        def all_of_it(session: Session) -> list[int]:
+            position = int(send(session))
+            return list(range(position, position + orders + 1))
+
+        return await self._send_all(all_of_it)
 
     async def _send(self, whole: bool, send: Callable[[Session], int]) -> Answer:
-        session = self._session
-        if session is None or self.closed:
-            raise NotSent("there is no session with the exchange now")
-        try:
-            position = send(session)
-        except RingFull as error:
-            raise NotSent(str(error)) from None
-        except (Detached, EngineDown) as error:
-            self._lost(str(error))
-            raise NotSent(str(error)) from None
-        waiting = _Waiting(self._loop.create_future(), whole)
-        self._waiting[position] = waiting
-        if self._look is None:
-            self._look = self._loop.call_later(_LOOK_EVERY_S, self._look_again)
+        (waiting,) = self._start(whole, lambda session: [send(session)])
         try:
             return await asyncio.wait_for(waiting.future, self._timeout_s)
         except TimeoutError:
             raise StateUnknown(f"no answer in {self._timeout_s} s") from None
         finally:
-            self._waiting.pop(position, None)
-            if waiting.answer is not None:
-                self._orders.pop(waiting.answer.first.order_id, None)
+            self._forget([waiting])
+
+    async def _send_all(self, send: Callable[[Session], list[int]]) -> list[Answer]:
+        """Answers to commands that are sent together, each whole."""
+        waiting = self._start(True, send)
+        try:
+            futures = (each.future for each in waiting)
+            return await asyncio.wait_for(asyncio.gather(*futures), self._timeout_s)
+        except TimeoutError:
+            raise StateUnknown(f"no answer in {self._timeout_s} s") from None
+        finally:
+            self._forget(waiting)
+
+    def _start(self, whole: bool, send: Callable[[Session], list[int]]) -> list[_Waiting]:
+        """Send, and wait for what is said of the positions that `send` gives. Raises NotSent."""
+        session = self._session
+        if session is None or self.closed:
+            raise NotSent("there is no session with the exchange now")
+        try:
+            positions = send(session)
+        except RingFull as error:
+            raise NotSent(str(error)) from None
+        except (Detached, EngineDown) as error:
+            self._lost(str(error))
+            raise NotSent(str(error)) from None
+        found = [_Waiting(self._loop.create_future(), whole, position) for position in positions]
+        self._waiting |= {waiting.position: waiting for waiting in found}
+        if self._look is None:
+            self._look = self._loop.call_later(_LOOK_EVERY_S, self._look_again)
+        return found
+
+    def _forget(self, waiting: list[_Waiting]) -> None:
+        for each in waiting:
+            self._waiting.pop(each.position, None)
+            self._drop(each)
+
+    def _drop(self, waiting: _Waiting) -> None:
+        """An order is waited for no longer; one that is canceled may be by somebody else."""
+        if waiting.answer is not None:
+            order_id = waiting.answer.first.order_id
+            if self._orders.get(order_id) is waiting:
+                del self._orders[order_id]
 
     # -- receiving
 
@@ -313,7 +406,7 @@ class Desk:
 
     def _done(self, waiting: _Waiting) -> None:
         assert waiting.answer is not None
-        self._orders.pop(waiting.answer.first.order_id, None)
+        self._drop(waiting)
         if not waiting.future.done():
             waiting.future.set_result(waiting.answer)
 

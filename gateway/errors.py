@@ -95,6 +95,15 @@ TOO_MANY_SUBSCRIPTIONS = Answer(-1128, "There are too many subscriptions on this
 UNKNOWN_SYMBOL = Answer(-1121, "Invalid symbol.")
 UNKNOWN_ORDER = Answer(-2011, "Unknown order sent.")
 NO_SUCH_ORDER = Answer(-2013, "Order does not exist.")
+NO_SUCH_LIST = Answer(-2013, "Order list does not exist.")
+BAD_LIST = Answer(
+    -2010, "The relationship of the prices, sides or types of the orders is not correct."
+)
+PARTLY_REPLACED = Answer(-2021, "Order cancel-replace partially failed.", 409)
+NOT_REPLACED = Answer(-2022, "Order cancel-replace failed.")
+NOT_SMALLER = Answer(-2038, "The new quantity must be less than what the order has.")
+WINDOW_TOO_LONG = Answer(-1127, "More than 24 hours between startTime and endTime.")
+BAD_COMBINATION = Answer(-1128, "Combination of optional parameters invalid.")
 _NOT_NOW = "This order type is not possible in this trading phase."
 _AMEND = "The requested action would result in no change, or the order cannot be amended."
 _DISABLED = "This action is disabled on this account."
@@ -135,7 +144,7 @@ REFUSALS: dict[Reason, Answer] = {
     Reason.BAD_SIDE: Answer(-1117, "Invalid side."),
     Reason.BAD_ORDER_TYPE: Answer(-1116, "Invalid orderType."),
     Reason.BAD_TIME_IN_FORCE: Answer(-1115, "Invalid timeInForce."),
-    Reason.BAD_FLAGS: Answer(-1128, "Combination of optional parameters invalid."),
+    Reason.BAD_FLAGS: BAD_COMBINATION,
     Reason.BAD_PRICE: filter_failure("PRICE_FILTER"),
     Reason.PRICE_OFF_TICK: filter_failure("PRICE_FILTER"),
     Reason.BAD_QUANTITY: filter_failure("LOT_SIZE"),
@@ -153,7 +162,7 @@ REFUSALS: dict[Reason, Answer] = {
         -1130, "Data sent for parameter 'selfTradePreventionMode' is not valid."
     ),
     Reason.BAD_DISPLAY: filter_failure("ICEBERG_PARTS"),
-    Reason.BAD_EXPIRY: Answer(-1128, "Combination of optional parameters invalid."),
+    Reason.BAD_EXPIRY: BAD_COMBINATION,
     Reason.BAD_TIMEOUT: Answer(-1130, "Data sent for parameter 'countdownTime' is not valid."),
     Reason.UNKNOWN_ORDER: UNKNOWN_ORDER,
     Reason.DUPLICATE_CLIENT_ORDER_ID: Answer(-2010, "Duplicate order sent."),
@@ -214,6 +223,10 @@ def one_of(first: str, second: str) -> ApiError:
         -1102,
         f"Param '{first}' or '{second}' must be sent, but both were empty/null!",
     )
+
+
+def too_many_symbols(most: int) -> ApiError:
+    return ApiError(-1101, f"Too many symbols; at most '{most}' can be asked for at once.")
 
 
 def empty(name: str) -> ApiError:

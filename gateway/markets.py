@@ -1,7 +1,8 @@
 """Public market data from shared memory: books, best prices, last prices.
 
-Symbols are asked for when they are needed and older than FRESH_S, or a name is not among them: so
-a market that is added can be traded at once, and one that is removed is seen no later than that.
+Symbols are asked for when a name is not among them, its book says that the market was removed, or
+all are wanted and older than FRESH_S: so a market that is added can be traded at once, and none is
+taken for another one that had its name or number.
 """
 
 import asyncio
@@ -44,17 +45,18 @@ class Markets:
 
     async def symbol(self, name: str) -> Symbol:
         """The market of this name. Raises ApiError."""
-        if name not in self._symbols.by_name:
+        symbol = self._symbols.by_name.get(name)
+        if symbol is None or await self._is_gone(symbol):
             await self._refresh()
         return self._symbols[name]
 
     async def chosen(self, symbol: str | None, symbols: list[str] | None) -> list[Symbol]:
         """The one, the ones, or all."""
-        known = self._symbols.by_name
         wanted = [symbol] if symbol is not None else symbols
-        if wanted is None or any(name not in known for name in wanted):
-            await self._refresh()
-        return self._symbols.chosen(symbol, symbols)
+        if wanted is not None:
+            return [await self.symbol(name) for name in wanted]
+        await self._refresh()
+        return self._symbols.chosen(None, None)
 
     def by_number(self, number: int) -> Symbol | None:
         return self._symbols.by_number.get(number)
@@ -65,6 +67,23 @@ class Markets:
                 return
             self._symbols = await self._lookups.symbols()
             self._asked = time.monotonic()
+
+    async def _is_gone(self, symbol: Symbol) -> bool:
+        """Was it removed, perhaps for another one with its name or number? Then what prices and
+        quantities mean is another thing.
+        """
+        book = self._books.get(symbol.number)
+        if book is None:
+            try:
+                book = self._books[symbol.number] = await self._lookups.book(symbol.number)
+            except SessionError:
+                self._asked = -FRESH_S
+                return True
+        if book.removed or book.market != symbol.market:
+            del self._books[symbol.number]
+            self._asked = -FRESH_S
+            return True
+        return False
 
     # -- books
 

@@ -6,6 +6,7 @@ result()    ... and the shapes in which Binance shows one
 """
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,7 +29,7 @@ from matchbox.gateway.symbols import (
 )
 from matchbox.persistence.partition import OrderStatus
 from matchbox.shm.reasons import Reason
-from matchbox.shm.records import EventKind, Flag, OrderType, Side, TimeInForce
+from matchbox.shm.records import EventKind, Flag, OrderType, ReportFlag, Side, TimeInForce
 
 NEW_ORDER = (
     Parameter("symbol", SYMBOL, required=True),
@@ -112,10 +113,14 @@ class Wanted:
         return found
 
 
-def wanted(values: dict[str, Any], symbol: Symbol, account: int) -> Wanted:
-    """A new order of the parameters NEW_ORDER. Raises ApiError."""
+def wanted(
+    values: dict[str, Any], symbol: Symbol, account: int, called: Callable[[str], str] = str
+) -> Wanted:
+    """A new order of the parameters NEW_ORDER; `called`: by which names they were sent. Raises
+    ApiError.
+    """
     kind = values["type"]
-    _check_presence(values, kind)
+    _check_presence(values, kind, called)
     # Others than these are told at once only that they were taken.
     shape = "FULL" if kind in ("LIMIT", "MARKET") else "ACK"
     quantity, quote = values["quantity"], values["quoteOrderQty"]
@@ -127,25 +132,25 @@ def wanted(values: dict[str, Any], symbol: Symbol, account: int) -> Wanted:
         side=values["side"],
         type=kind,
         time_in_force=values["timeInForce"] or "GTC",
-        quantity_lots=0 if quantity is None else symbol.lots(quantity),
+        quantity_lots=0 if quantity is None else symbol.lots(quantity, called("quantity")),
         quote_units=0 if quote is None else symbol.quote_units(quote),
-        price_ticks=0 if price is None else symbol.ticks(price),
-        trigger_ticks=0 if stop is None else symbol.ticks(stop, "stopPrice"),
+        price_ticks=0 if price is None else symbol.ticks(price, called("price")),
+        trigger_ticks=0 if stop is None else symbol.ticks(stop, called("stopPrice")),
         trailing_bips=values["trailingDelta"] or 0,
-        display_lots=0 if shown is None else symbol.display_lots(shown),
+        display_lots=0 if shown is None else symbol.display_lots(shown, called("icebergQty")),
         self_trade=values["selfTradePreventionMode"] or "NONE",
         answer=values["newOrderRespType"] or shape,
     )
 
 
-def _check_presence(values: dict[str, Any], kind: str) -> None:
+def _check_presence(values: dict[str, Any], kind: str, called: Callable[[str], str]) -> None:
     """What a type needs, and what it has no use for. Raises ApiError."""
 
     def need(name: str, wanted: bool) -> None:
         if wanted and values[name] is None:
-            raise missing(name)
+            raise missing(called(name))
         if not wanted and values[name] is not None:
-            raise not_required(name)
+            raise not_required(called(name))
 
     need("timeInForce", kind in _TIMED)
     if kind == "MARKET":
@@ -159,7 +164,7 @@ def _check_presence(values: dict[str, Any], kind: str) -> None:
     need("price", kind in _PRICED)
     if kind in _TRIGGERED:
         if values["stopPrice"] is None and values["trailingDelta"] is None:
-            raise one_of("stopPrice", "trailingDelta")
+            raise one_of(called("stopPrice"), called("trailingDelta"))
     else:
         need("stopPrice", False)
         need("trailingDelta", False)
@@ -185,6 +190,7 @@ class Order:
     executed_lots: int
     leaves_lots: int
     notional: int  # sum of ticks times lots of its fills
+    prevented_lots: int
     trigger_ticks: int
     trailing_bips: int
     display_lots: int
@@ -216,6 +222,7 @@ def of_row(symbol: Symbol, row: Any) -> Order:
         executed_lots=executed,
         leaves_lots=int(row["leaves_lots"]),
         notional=int(row["notional"]),
+        prevented_lots=int(row["prevented_lots"]),
         trigger_ticks=int(row["trigger_ticks"]),
         trailing_bips=int(row["trailing_bips"]),
         display_lots=int(row["display_lots"]),
@@ -240,34 +247,49 @@ def after_cancel(order: Order, report: Report) -> Order | None:
     return replace(order, status="CANCELED", leaves_lots=0, updated_ms=at)
 
 
-def of_answer(wanted: Wanted, answer: Answer) -> Order:
+def after_amend(order: Order, report: Report) -> Order:
+    """The order after the amend that `report` tells of."""
+    return replace(
+        order,
+        quantity_lots=report.quantity_lots,
+        executed_lots=report.cumulative_lots,
+        leaves_lots=report.leaves_lots,
+        updated_ms=report.timestamp_ns // 1_000_000,
+    )
+
+
+def of_answer(wanted: Wanted, answer: Answer, list_id: int = 0) -> Order:
     """Of a new order and what the exchange said of it at once."""
     first, last, fills = answer.first, answer.last, answer.fills
     executed = sum(fill.quantity_lots for fill in fills)
     by_quote = bool(wanted.quote_units)
+    pending = first.kind == EventKind.ACCEPTED and first.flags & ReportFlag.WAS_PENDING
     at = first.timestamp_ns // 1_000_000
     return Order(
         symbol=wanted.symbol,
         order_id=first.order_id,
         client_order_id=wanted.client_order_id,
-        list_id=0,
+        list_id=list_id,
         side=wanted.side,
         type=wanted.type,
         time_in_force=wanted.time_in_force,
-        status=_status_of_reports(last, executed, by_quote),
+        status="PENDING_NEW" if pending else _status_of_reports(last, executed, by_quote),
         price_ticks=wanted.price_ticks,
         quantity_lots=executed if by_quote else wanted.quantity_lots,
         quote_units=wanted.quote_units,
         executed_lots=executed,
         leaves_lots=last.leaves_lots,
         notional=sum(fill.price_ticks * fill.quantity_lots for fill in fills),
+        prevented_lots=sum(
+            report.quantity_lots for report in answer.more if report.kind == EventKind.PREVENTED
+        ),
         trigger_ticks=wanted.trigger_ticks,
         trailing_bips=wanted.trailing_bips,
         display_lots=wanted.display_lots,
         self_trade=wanted.self_trade,
         created_ms=at,
         updated_ms=at,
-        working_ms=0 if wanted.type in _TRIGGERED else at,
+        working_ms=0 if pending or wanted.type in _TRIGGERED else at,
     )
 
 
@@ -393,6 +415,35 @@ def canceled(order: Order, cancel_id: str) -> dict[str, Any]:
         "transactTime": order.updated_ms,
         **_state(order),
     }
+
+
+def amended(order: Order, sequence: int) -> dict[str, Any]:
+    """PUT order/amend/keepPriority."""
+    state = _state(order)
+    for new, old in (("qty", "origQty"), ("cumulativeQuoteQty", "cummulativeQuoteQty")):
+        state[new] = state.pop(old)
+    state["quoteOrderQty"] = state.pop("origQuoteOrderQty")
+    return {
+        "transactTime": order.updated_ms,
+        "executionId": sequence,
+        "amendedOrder": {
+            "symbol": order.symbol.name,
+            "orderId": order.order_id,
+            "orderListId": order.list_id or -1,
+            "origClientOrderId": order.client_order_id,
+            "clientOrderId": order.client_order_id,
+            **state,
+            "preventedQty": order.symbol.quantity(order.prevented_lots),
+            "workingTime": order.working_ms or -1,
+        },
+    }
+
+
+def answered(order: Order, answer: Answer, shape: str) -> dict[str, Any]:
+    """POST order: ACK, RESULT or FULL."""
+    if shape == "ACK":
+        return acknowledged(order)
+    return result(order) if shape == "RESULT" else full(order, answer)
 
 
 def _state(order: Order) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from urllib.parse import unquote_plus
 
 from matchbox.gateway.decimals import LEGAL
 from matchbox.gateway.errors import (
+    ApiError,
     duplicate,
     empty,
     illegal,
@@ -36,7 +37,10 @@ from matchbox.gateway.errors import (
 
 # More are no client's.
 MAX_PARAMETERS = 100
+# In nanoseconds it has 64 bits.
+LAST_MS = 10**13
 _NAME = "^[a-zA-Z0-9_]{1,64}$"
+_ZONE = r"([+-]?)([0-9]{1,2})(?::([0-9]{2}))?"
 _NAMES = re.compile(r"[a-zA-Z0-9_]{1,64}")
 
 
@@ -102,6 +106,37 @@ class Limit:
         return min(Whole(1).read(name, text), self.high)
 
 
+@dataclass(frozen=True)
+class Moment:
+    """Milliseconds since 1970 (UTC); later than LAST_MS is as late."""
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "integer", "format": "int64", "minimum": 0}
+
+    def read(self, name: str, text: str) -> int:
+        return min(Whole().read(name, text), LAST_MS)
+
+
+@dataclass(frozen=True)
+class TimeZone:
+    """Hours, or hours and minutes, ahead of UTC; the value is in milliseconds."""
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": _ZONE, "default": "0"}
+
+    def read(self, name: str, text: str) -> int:
+        found = re.fullmatch(_ZONE, text, re.ASCII)
+        if found is None:
+            raise illegal(name, _ZONE)
+        minutes = 60 * int(found[2]) + int(found[3] or 0)
+        minutes = -minutes if found[1] == "-" else minutes
+        if not -12 * 60 <= minutes <= 14 * 60 or int(found[3] or 0) > 59:
+            raise invalid(name)
+        return minutes * 60_000
+
+
 class Choice:
     """One of some words."""
 
@@ -111,8 +146,18 @@ class Choice:
 
     def read(self, name: str, text: str) -> str:
         if text not in self.words:
-            raise no_choice(name)
+            raise self.refusal(name)
         return text
+
+    def refusal(self, name: str) -> ApiError:
+        return no_choice(name)
+
+
+class Word(Choice):
+    """One of some words, of a parameter whose name means something else for orders."""
+
+    def refusal(self, name: str) -> ApiError:
+        return invalid(name)
 
 
 @dataclass(frozen=True)
@@ -156,7 +201,8 @@ SYMBOL = Text(r"^[A-Z0-9-_.]{1,24}$")
 # Converted where the market is known.
 AMOUNT = Text(LEGAL)
 CLIENT_ID = Text(r"^[.A-Z:/a-z0-9_-]{1,36}$")
-TIME = Whole()
+TIME = Moment()
+TIME_ZONE = TimeZone()
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, TypeVar
 
 from matchbox.gateway import orders
 from matchbox.gateway.decimals import show
-from matchbox.gateway.desk import Answer, Desk, NotSent, StateUnknown
+from matchbox.gateway.desk import Desk, NotSent, Report, StateUnknown
 from matchbox.gateway.endpoints import Call, Endpoint, Security
 from matchbox.gateway.errors import (
     OVERLOADED,
@@ -43,6 +43,7 @@ _OPEN = Form(Parameter("symbol", SYMBOL))
 _ORDER = Form(*orders.NEW_ORDER)
 # What a worker remembers of orders that it has entered, until the views have them for sure.
 _RECENT_ORDERS = 4096
+T = TypeVar("T")
 
 
 class Spot:
@@ -236,7 +237,7 @@ class Spot:
         symbol = await self._markets.symbol(call.values["symbol"])
         wanted = orders.wanted(call.values, symbol, call.account)
         call.headers |= self._limits.order(call.account)
-        answer = await _answered(
+        answer = await answered(
             self._desk.order(symbol.market, wanted.side.lower(), **wanted.options())
         )
         first = answer.first
@@ -244,14 +245,10 @@ class Spot:
         if first.kind == EventKind.REJECTED and first.reason != Reason.NOT_FILLABLE:
             raise refused(first.reason)
         order = orders.of_answer(wanted, answer)
-        self._remember(order)
-        if wanted.answer == "ACK":
-            return orders.acknowledged(order)
-        if wanted.answer == "RESULT":
-            return orders.result(order)
-        return orders.full(order, answer)
+        self.remember(order)
+        return orders.answered(order, answer, wanted.answer)
 
-    def _remember(self, order: orders.Order) -> None:
+    def remember(self, order: orders.Order) -> None:
         """One that may be canceled soon."""
         if order.leaves_lots:
             self._recent[order.order_id] = order
@@ -264,37 +261,43 @@ class Spot:
         return {}
 
     async def order(self, call: Call) -> dict[str, Any]:
-        symbol, order_id, client_id = await self._named(call)
+        symbol, order_id, client_id = await self.named(call)
         row = await self._history.order(call.account, symbol.number, order_id, client_id)
         return orders.queried(orders.of_row(symbol, row))
 
     async def cancel(self, call: Call) -> dict[str, Any]:
-        symbol, order_id, client_id = await self._named(call)
+        symbol, order_id, client_id = await self.named(call)
         cancel_id = call.values["newClientOrderId"] or orders.new_id()
         return await self._cancel(call.account, symbol, order_id or 0, client_id or "", cancel_id)
 
     async def _cancel(
         self, account: int, symbol: Symbol, order_id: int, client_id: str, cancel_id: str
     ) -> dict[str, Any]:
-        answer = await _answered(self._desk.cancel(account, symbol.number, order_id, client_id))
-        if answer.first.kind == EventKind.REJECTED:
-            raise refused(answer.first.reason)
-        order_id = answer.first.order_id
-        self.cancel_ids[order_id] = cancel_id
+        sending = self._desk.cancel(account, symbol.number, order_id, client_id)
+        report = (await answered(sending)).first
+        if report.kind == EventKind.REJECTED:
+            raise refused(report.reason)
+        return await self.canceled(account, symbol, report, cancel_id)
+
+    async def canceled(
+        self, account: int, symbol: Symbol, report: Report, cancel_id: str
+    ) -> dict[str, Any]:
+        """The order that `report` says to be canceled, by such a cancel. Raises ApiError."""
+        self.cancel_ids[report.order_id] = cancel_id
         if len(self.cancel_ids) > _RECENT_ORDERS:
             self.cancel_ids.popitem(last=False)
         # As it was right before, if that is known here: it saves waiting for the views.
-        known = self._recent.pop(order_id, None)
-        row = self._history.order_by_now(order_id) if known is None else None
+        known = self._recent.pop(report.order_id, None)
+        row = self._history.order_by_now(report.order_id) if known is None else None
         if row is not None:
             known = orders.of_row(symbol, row)
-        order = orders.after_cancel(known, answer.first) if known is not None else None
+        order = orders.after_cancel(known, report) if known is not None else None
         if order is None:
-            row = await self._history.order(account, symbol.number, order_id, None)
+            row = await self._history.order(account, symbol.number, report.order_id, None)
             order = orders.of_row(symbol, row)
         return orders.canceled(order, cancel_id)
 
-    async def _named(self, call: Call) -> tuple[Symbol, int | None, str | None]:
+    async def named(self, call: Call) -> tuple[Symbol, int | None, str | None]:
         """Which order a request means. Raises ApiError."""
         symbol = await self._markets.symbol(call.values["symbol"])
         order_id, client_id = call.values["orderId"], call.values["origClientOrderId"]
@@ -374,7 +377,7 @@ class Spot:
         }
 
 
-async def _answered(sending: Awaitable[Answer]) -> Answer:
+async def answered(sending: Awaitable[T]) -> T:
     """What the exchange says. Raises ApiError if it does not."""
     try:
         return await sending

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from matchbox.gateway.decimals import Grid, parse, show
+from matchbox.gateway.decimals import PLACES, Grid, parse, rounded, show
 from matchbox.gateway.errors import UNKNOWN_SYMBOL, filter_failure, of
 from matchbox.shm.market import Asset, Market
 from matchbox.shm.records import MAX_ASSET_UNITS, MarketState
@@ -85,9 +85,9 @@ class Symbol:
             raise self.quantities.failure
         return lots
 
-    def display_lots(self, text: str) -> int:
+    def display_lots(self, text: str, name: str = "icebergQty") -> int:
         """The visible part of an order. Raises ApiError."""
-        lots = self.quantities.parse(text, "icebergQty")
+        lots = self.quantities.parse(text, name)
         if lots % self.market.quantity_step_lots:
             raise self.quantities.failure
         return lots
@@ -116,6 +116,12 @@ class Symbol:
     def notional(self, ticks_times_lots: int) -> str:
         """The value of fills."""
         return self.quote_amount(ticks_times_lots * self.market.notional_units)
+
+    def average_price(self, value: int, lots: int) -> str:
+        """What was paid for a lot, on average: `value` is ticks times lots."""
+        digits, mantissa = self.prices.digits, self.prices.mantissa
+        places = max(digits, PLACES)
+        return show(rounded(value * mantissa * 10 ** (places - digits), lots), places)
 
     def info(self) -> dict[str, Any]:
         """Its part of exchangeInfo."""

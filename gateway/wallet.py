@@ -1,13 +1,15 @@
 """The wallet's side of REST: what clients ask before they trade, under /sapi/v1 and its like.
 
-Coins, and the state of the system; margin and contracts, of which there are none: a client that
-loads every kind of market by default finds those that there are.
+Coins, commissions, what a key may do, and the state of the system; margin and contracts, of which
+there are none: a client that loads every kind of market by default finds those that there are.
 """
 
 from typing import Any
 
 from matchbox.gateway.decimals import show
 from matchbox.gateway.endpoints import Call, Endpoint, Security
+from matchbox.gateway.keys import Permission
+from matchbox.gateway.limits import Limits
 from matchbox.gateway.lookups import Lookups
 from matchbox.gateway.markets import Markets
 from matchbox.gateway.parameters import SYMBOL, Form, Parameter
@@ -17,8 +19,8 @@ from matchbox.shm.market import Asset
 class Wallet:
     """What these endpoints do. On one event loop."""
 
-    def __init__(self, markets: Markets, lookups: Lookups) -> None:
-        self._markets, self._lookups = markets, lookups
+    def __init__(self, markets: Markets, lookups: Lookups, limits: Limits) -> None:
+        self._markets, self._lookups, self._limits = markets, lookups, limits
 
     def endpoints(self) -> list[Endpoint]:
         """All of them."""
@@ -55,6 +57,30 @@ class Wallet:
                 security=signed,
                 about="Isolated margin pairs: none.",
             ),
+            Endpoint(
+                "GET",
+                "/sapi/v1/account/apiRestrictions",
+                self.restrictions,
+                security=signed,
+                about="What the key may do.",
+            ),
+            Endpoint(
+                "GET",
+                "/api/v3/account/commission",
+                self.commission,
+                Form(Parameter("symbol", SYMBOL, required=True)),
+                signed,
+                weight=20,
+                about="What the account's orders of a symbol cost now, in parts.",
+            ),
+            Endpoint(
+                "GET",
+                "/api/v3/rateLimit/order",
+                self.order_counts,
+                security=signed,
+                weight=40,
+                about="How many orders the account has entered, and may.",
+            ),
             *(
                 Endpoint("GET", path, self.no_contracts, about="Contracts: none.")
                 for path in ("/fapi/v1/exchangeInfo", "/dapi/v1/exchangeInfo")
@@ -87,6 +113,64 @@ class Wallet:
             }
             for symbol, maker, taker in rates
         ]
+
+    async def restrictions(self, call: Call) -> dict[str, Any]:
+        assert call.key is not None
+        trades, withdraws = (call.key.may(each) for each in (Permission.TRADE, Permission.WITHDRAW))
+        return {
+            "ipRestrict": bool(call.key.addresses),
+            "createTime": call.key.created_ms,
+            "enableReading": call.key.may(Permission.READ),
+            "enableSpotAndMarginTrading": trades,
+            "enableWithdrawals": withdraws,
+            **dict.fromkeys(
+                (
+                    "enableMargin",
+                    "enableFutures",
+                    "enableInternalTransfer",
+                    "enableVanillaOptions",
+                    "enablePortfolioMarginTrading",
+                    "enableFixApiTrade",
+                    "enableFixReadOnly",
+                    "permitsUniversalTransfer",
+                ),
+                False,
+            ),
+        }
+
+    async def commission(self, call: Call) -> dict[str, Any]:
+        symbol = await self._markets.symbol(call.values["symbol"])
+        holdings = await self._lookups.holdings(call.account)
+        nothing = _rates(0, 0)
+        return {
+            "symbol": symbol.name,
+            "standardCommission": _rates(*holdings.of_market(symbol.number)),
+            "specialCommission": nothing,
+            "taxCommission": nothing,
+            "discount": {
+                "enabledForAccount": False,
+                "enabledForSymbol": False,
+                "discountAsset": "",
+                "discount": show(0, 6),
+            },
+        }
+
+    async def order_counts(self, call: Call) -> list[dict[str, Any]]:
+        used = self._limits.orders_used(call.account)
+        rows = [
+            row for row in self._limits.allowed.rate_limits() if row["rateLimitType"] == "ORDERS"
+        ]
+        return [row | {"count": count} for row, count in zip(rows, used, strict=True)]
+
+
+def _rates(maker: int, taker: int) -> dict[str, str]:
+    """In ppm; the same for who buys and who sells."""
+    return {
+        "maker": show(maker, 6),
+        "taker": show(taker, 6),
+        "buyer": show(0, 6),
+        "seller": show(0, 6),
+    }
 
 
 def _coin(asset: Asset, free: int, locked: int) -> dict[str, Any]:

@@ -20,21 +20,30 @@ from typing import Any
 import msgspec
 import uvloop
 
+from matchbox.gateway.account_history import AccountHistory
 from matchbox.gateway.app import Door, make_app
 from matchbox.gateway.authentication import Authentication
 from matchbox.gateway.counters import Counters
 from matchbox.gateway.desk import Desk
+from matchbox.gateway.destinations import Destinations
 from matchbox.gateway.durable import Durable
 from matchbox.gateway.feed import EVERYTHING, Feed
+from matchbox.gateway.funds import Funds
 from matchbox.gateway.history import History
 from matchbox.gateway.keys import FOLDER, Keys
+from matchbox.gateway.klines import Klines
 from matchbox.gateway.limits import Allowed, Limits
 from matchbox.gateway.listen_keys import ListenKeys
 from matchbox.gateway.lookups import Lookups
+from matchbox.gateway.market_history import MarketHistory
 from matchbox.gateway.markets import Markets
+from matchbox.gateway.order_lists import OrderLists
+from matchbox.gateway.public_trades import PublicTrades
+from matchbox.gateway.replacing import Replacing
 from matchbox.gateway.signing import Replays
 from matchbox.gateway.spot import Spot
 from matchbox.gateway.stream_door import StreamDoor
+from matchbox.gateway.tickers import Tickers
 from matchbox.gateway.user_data import UserData
 from matchbox.gateway.user_streams import UserStreams
 from matchbox.gateway.wallet import Wallet
@@ -87,15 +96,25 @@ class Worker:
         market_data = segment.attach(name, writable=False)
         self._lookups = Lookups(data, durable, market_data)
         self._history = History(data / "views", durable)
+        self._traded = MarketHistory(data / "views")
+        self._destinations = Destinations(data)
         markets = Markets(self._lookups)
         authentication = Authentication(self._keys, self._replays)
         self._listen_keys = ListenKeys(data, self._keys)
         spot = Spot(self._desk, markets, self._history, self._lookups, limits)
-        endpoints = [
-            *spot.endpoints(),
-            *Wallet(markets, self._lookups).endpoints(),
-            *UserData(self._listen_keys).endpoints(),
-        ]
+        served = (
+            spot,
+            Replacing(self._desk, markets, self._history, limits, spot),
+            OrderLists(self._desk, markets, self._history, limits),
+            AccountHistory(markets, self._history),
+            PublicTrades(markets, self._traded),
+            Klines(markets, self._traded),
+            Tickers(markets, self._traded),
+            Wallet(markets, self._lookups, limits),
+            Funds(self._desk, markets, self._history, self._destinations),
+            UserData(self._listen_keys),
+        )
+        endpoints = [each for part in served for each in part.endpoints()]
         self._door = Door(authentication, limits, self._say)
         waits = settings.assurance == "durable"
         self._feed = Feed(
@@ -160,6 +179,8 @@ class Worker:
         self._lookups.close()
         self._history.close()
         self._listen_keys.close()
+        self._traded.close()
+        self._destinations.close()
         self._replays.close()
         self._keys.close()
 

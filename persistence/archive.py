@@ -26,10 +26,13 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from matchbox.persistence import files, order_rows, partition
+from matchbox.persistence import candles, files, order_rows, partition
+from matchbox.persistence.candles import CANDLE, INTERVALS
 from matchbox.persistence.order_rows import CONTEXT
 from matchbox.persistence.partition import (
+    CANDLE_KEY,
     FILL_KEY,
+    LIST_KEY,
     LIVING,
     MOVEMENT_KEY,
     ORDER,
@@ -260,7 +263,8 @@ class Archive:
         order = np.argsort(reports["account"], kind="stable")
         tables.put("reports", items(keys[order], reports[order]))
         fills = reports["kind"] == EventKind.TRADE
-        _put_fills(tables, reports[fills], parts[fills])
+        trades = _put_fills(tables, reports[fills], parts[fills])
+        _put_candles(tables, trades, unit.records)
         self._put_order_rows(tables, unit)
         _put_balances(tables, unit.balances)
         _put_records(tables, unit.records)
@@ -275,8 +279,8 @@ class Archive:
         _put_orders(tables, rows, created)
 
 
-def _put_fills(tables: Tables, fills: NDArray[Any], parts: NDArray[Any]) -> None:
-    """Of each trade two reports, the maker's and the taker's, one after the other."""
+def _put_fills(tables: Tables, fills: NDArray[Any], parts: NDArray[Any]) -> NDArray[Any]:
+    """Of each trade two reports, the maker's and the taker's, one after the other; the trades."""
     taker = parts & 1
     keys = keys_of(
         FILL_KEY,
@@ -311,10 +315,54 @@ def _put_fills(tables: Tables, fills: NDArray[Any], parts: NDArray[Any]) -> None
         trades[name] = makers[source]
     keys = keys_of(TRADE_KEY, market=trades["market"], trade_id=trades["trade_id"])
     tables.put("trades", items(keys, trades))
+    return trades
 
 
-def _put_orders(tables: Tables, rows: NDArray[Any], created: NDArray[np.bool_]) -> None:
-    """Rows of orders, and what finds them."""
+def _put_candles(tables: Tables, trades: NDArray[Any], records: NDArray[Any]) -> None:
+    """Add trades to their candles; those of a market that had a new one's number go."""
+    added = records[(records["kind"] == Kind.ADD_MARKET) & (records["reject"] == 0)]
+    for market in added:
+        before = trades["sequence"] < market["sequence"]
+        _add_to_candles(tables, trades[before])
+        trades = trades[~before]
+        _remove_candles(tables, int(market["market"]))
+    _add_to_candles(tables, trades)
+
+
+def _add_to_candles(tables: Tables, trades: NDArray[Any]) -> None:
+    if not len(trades):
+        return
+    series, fresh = candles.of_trades(trades)
+    known = tables.rows("candles", _candle_keys(series, fresh), CANDLE)
+    if known:
+        there = np.frombuffer(b"".join(known), CANDLE_KEY)
+        markets = there["market"].astype(np.uint64)
+        series = np.concatenate([markets << np.uint64(8) | there["interval"], series])
+        fresh = np.concatenate([np.array(list(known.values()), CANDLE), fresh])
+        # What is known goes before what is added to it.
+        order = np.lexsort((fresh["open_ms"], series))
+        series, fresh = candles.fold(series[order], fresh[order], fresh["open_ms"][order])
+    tables.put("candles", items(_candle_keys(series, fresh), fresh))
+
+
+def _candle_keys(series: NDArray[np.uint64], rows: NDArray[Any]) -> NDArray[Any]:
+    return keys_of(
+        CANDLE_KEY, market=series >> np.uint64(8), interval=series & 0xFF, open_ms=rows["open_ms"]
+    )
+
+
+def _remove_candles(tables: Tables, market: int) -> None:
+    prefix = market.to_bytes(4, "big")
+    with tables.cursor("candles") as cursor:
+        there = cursor.set_range(prefix)
+        while there and cursor.key().startswith(prefix):
+            there = cursor.delete()
+
+
+def _put_orders(
+    tables: Tables, rows: NDArray[Any], created: NDArray[np.bool_], *, carried: bool = False
+) -> None:
+    """Rows of orders, and what finds them; `carried`: of the day before."""
     tables.put("orders", items(keys_of(ORDER_KEY, order_id=rows["order_id"]), rows))
     keys = keys_of(
         ORDER_OF_KEY, account=rows["account"], market=rows["market"], order_id=rows["order_id"]
@@ -328,6 +376,24 @@ def _put_orders(tables: Tables, rows: NDArray[Any], created: NDArray[np.bool_]) 
     ids = keys_of(ORDER_KEY, order_id=new["order_id"]).view("V8").tolist()
     names = new["client_order_id"].tolist()
     tables.put("clients", [(a + c, i) for a, c, i in zip(accounts, names, ids, strict=True)])
+    _put_lists(tables, rows[created & (rows["list_id"] != 0)], carried=carried)
+
+
+def _put_lists(tables: Tables, legs: NDArray[Any], *, carried: bool) -> None:
+    """The lists of some orders, and what finds them."""
+    if not len(legs):
+        return
+    legs = legs[np.argsort(legs["list_id"], kind="stable")]
+    keys = keys_of(LIST_KEY, account=legs["account"], list_id=legs["list_id"])
+    tables.put("lists", items(keys, legs["market"].astype(">u4")))
+    # One that was pending is new again when it is placed; another list may have its name by then.
+    named = (legs["client_list_id"] != b"") & (carried | (legs["other_id"] == 0))
+    names = [b"\0" + name for name in legs["client_list_id"][named].tolist()]
+    found = zip(keys[named].tolist(), names, strict=True)
+    tables.put(
+        "clients",
+        [(a.to_bytes(4, "big") + name, number.to_bytes(8, "big")) for (a, number), name in found],
+    )
 
 
 def _put_balances(tables: Tables, balances: Balances) -> None:
@@ -357,7 +423,7 @@ def _put_records(tables: Tables, records: NDArray[Any]) -> None:
 
 
 def _carry(old: Tables, new: Tables) -> None:
-    """What goes on the next day: open orders, balances, definitions."""
+    """What goes on the next day: open orders, balances, definitions, long candles."""
     for table in ("balances", "definitions"):
         with old.cursor(table) as cursor:
             new.put(table, cursor)
@@ -366,7 +432,21 @@ def _carry(old: Tables, new: Tables) -> None:
             ids = np.frombuffer(b"".join(keys), ORDER_OF_KEY)["order_id"]
             rows = old.rows("orders", keys_of(ORDER_KEY, order_id=ids), ORDER)
             orders = np.array(list(rows.values()), ORDER)
-            _put_orders(new, orders, np.ones(len(orders), bool))
+            _put_orders(new, orders, np.ones(len(orders), bool), carried=True)
+    with old.cursor("candles") as cursor:
+        new.put("candles", _long_candles(cursor))
+
+
+def _long_candles(cursor: "lmdb.Cursor[bytes]") -> Iterator[tuple[bytes, bytes]]:
+    """Those of a day or more: a market's last ones."""
+    first = INTERVALS["1d"].number
+    there = cursor.first()
+    while there:
+        market = cursor.key()[:4]
+        there = cursor.set_range(market + bytes([first]))
+        while there and cursor.key()[:4] == market:
+            yield cursor.item()
+            there = cursor.next()
 
 
 def _chunks(cursor: "lmdb.Cursor[bytes]") -> Iterator[list[bytes]]:

@@ -3,17 +3,21 @@
 What the log gave on that day, by its records' timestamps, which never fall: a day is a range of
 sequences, and the days follow each other without gap. A day's file also has what was there when it
 began: its open orders, balances and definitions, so that days can be dropped, oldest first, and
-nothing that still matters goes with them.
+nothing that still matters goes with them. Candles of a day or more are carried on, too, all of
+them, a few hundred a year: so the last day has them all.
 
 Tables; keys are big-endian, so that their order is that of the bytes:
 
     reports      account, sequence, part                   REPORT, as the account's own
     fills        account, market, trade id, taker          sequence, part (POSITION) of its report
     trades       market, trade id                          TRADE
+    candles      market, interval, first moment            CANDLE, see candles.py
     orders       order id                                  ORDER, as it is after the last record
     orders_of    account, market, order id                 nothing
     open         account, market, order id                 nothing: those that live
+    lists        account, list id                          its market's number: lists of orders
     clients      account, client order id                  order id: the newest that has it
+                 account, 0, client list id                list id: the newest that has it
     balances     account, asset                            BALANCE; one that is nothing has no row
     movements    account, sequence                         MONEY_RECORD, accepted ones
     definitions  sequence                                  ADD_, REMOVE_ records, not of accounts
@@ -44,15 +48,17 @@ from numpy.typing import NDArray
 
 from matchbox.shm.errors import ViewsError, ViewsNotBegun
 
-LAYOUT = 1
+LAYOUT = 2
 DAY_NS = 86_400 * 1_000_000_000
 TABLES = (
     "reports",
     "fills",
     "trades",
+    "candles",
     "orders",
     "orders_of",
     "open",
+    "lists",
     "clients",
     "balances",
     "movements",
@@ -127,8 +133,10 @@ POSITION = np.dtype([("sequence", ">u8"), ("part", ">u4")])
 REPORT_KEY = np.dtype([("account", ">u4"), ("sequence", ">u8"), ("part", ">u4")])
 FILL_KEY = np.dtype([("account", ">u4"), ("market", ">u4"), ("trade_id", ">u8"), ("taker", "u1")])
 TRADE_KEY = np.dtype([("market", ">u4"), ("trade_id", ">u8")])
+CANDLE_KEY = np.dtype([("market", ">u4"), ("interval", "u1"), ("open_ms", ">u8")])
 ORDER_KEY = np.dtype([("order_id", ">u8")])
 ORDER_OF_KEY = np.dtype([("account", ">u4"), ("market", ">u4"), ("order_id", ">u8")])
+LIST_KEY = np.dtype([("account", ">u4"), ("list_id", ">u8")])
 BALANCE_KEY = np.dtype([("account", ">u4"), ("asset", ">u2")])
 MOVEMENT_KEY = np.dtype([("account", ">u4"), ("sequence", ">u8")])
 

@@ -7,17 +7,22 @@ part), see partition.py; a position means everything up to and including it.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
 from matchbox.persistence import archive, partition
+from matchbox.persistence.candles import CANDLE, Interval
 from matchbox.persistence.partition import (
     BALANCE,
     BALANCE_KEY,
+    CANDLE_KEY,
     FILL_KEY,
+    LIST_KEY,
     MOVEMENT_KEY,
     ORDER,
     ORDER_KEY,
@@ -25,6 +30,7 @@ from matchbox.persistence.partition import (
     POSITION,
     REPORT_KEY,
     TRADE_KEY,
+    OrderStatus,
     Partition,
     State,
     Tables,
@@ -35,6 +41,9 @@ from matchbox.shm.streams import LAST_PART, TRADE, part_of
 
 Position = tuple[int, int]
 LIMIT = 1000
+MOST_LEGS = 3
+# The end of the year 9999: no calendar goes on.
+_LAST_MS = 253_402_300_799_999
 
 
 @dataclass(frozen=True)
@@ -206,14 +215,17 @@ class Views:
         found = self._collect("trades", start, _account(market), limit)
         return np.frombuffer(b"".join(value for _, value in found), TRADE).copy()
 
-    def last_trades(self, market: int, limit: int = LIMIT) -> NDArray[Any]:
-        """The newest trades of a market, oldest first."""
-        found = self._collect_back("trades", _account(market), limit)
+    def last_trades(
+        self, market: int, limit: int = LIMIT, *, before: int | None = None
+    ) -> NDArray[Any]:
+        """The newest trades of a market, oldest first; only those with numbers below `before`."""
+        end = None if before is None else _key(TRADE_KEY, (market, before))
+        found = self._collect_back("trades", _account(market), limit, end)
         return np.frombuffer(b"".join(value for _, value in found), TRADE).copy()
 
     def first_trade_at(self, market: int, timestamp_ns: int) -> int | None:
         """Number of the first trade of a market at that time or later; None if there is none."""
-        for day in self._days():
+        for day in self._days_since(timestamp_ns):
             with self._look(day) as tables:
                 found = self._first_trade(
                     tables, market, lambda t: bool(t["timestamp_ns"] >= timestamp_ns)
@@ -222,24 +234,90 @@ class Views:
                 return found
         return None
 
-    def fills(
-        self, account: int, market: int, trade_id: int = 0, limit: int = LIMIT
+    def first_trade_after(self, market: int, sequence: int) -> int | None:
+        """Number of the first trade of a market that a later log record caused."""
+        for day in self._days_from(sequence):
+            with self._look(day) as tables:
+                found = self._first_trade(tables, market, lambda t: int(t["sequence"]) > sequence)
+            if found is not None:
+                return found
+        return None
+
+    # -- candles
+
+    def candles(
+        self, market: int, interval: Interval, first_ms: int, end_ms: int, limit: int = LIMIT
     ) -> NDArray[Any]:
-        """The fills of an account in a market, from a trade's number on: TRADE reports."""
+        """The candles (CANDLE) of a market that begin from one time on and before another, up to
+        `limit`, oldest first; where there was no trade there is none.
+        """
+        days = self._days_of(interval)
+        if not interval.is_long:
+            days = [day for day in days if _day(first_ms) <= day <= _day(end_ms)]
+        start, end = (
+            _key(CANDLE_KEY, (market, interval.number, max(at, 0))) for at in (first_ms, end_ms)
+        )
+        found: list[bytes] = []
+        for day in days:
+            if len(found) >= limit:
+                break
+            with self._look(day) as tables, tables.cursor("candles") as cursor:
+                if cursor.set_range(start):
+                    there = takewhile(lambda item: item[0] < end, cursor)
+                    found += [value for _, value in islice(there, limit - len(found))]
+        return np.frombuffer(b"".join(found), CANDLE).copy()
+
+    def last_candles(
+        self, market: int, interval: Interval, end_ms: int, limit: int = LIMIT
+    ) -> NDArray[Any]:
+        """The last candles of a market that begin before a time, oldest first."""
+        end = _key(CANDLE_KEY, (market, interval.number, max(end_ms, 0)))
+        found: list[bytes] = []
+        for day in reversed(self._days_of(interval)):
+            if len(found) >= limit:
+                break
+            if interval.is_long or day <= _day(end_ms):
+                with self._look(day) as tables:
+                    rows = _back(tables, "candles", end[:5], limit - len(found), end)
+                found = [value for _, value in rows] + found
+        return np.frombuffer(b"".join(found), CANDLE).copy()
+
+    def _days_of(self, interval: Interval) -> list[str]:
+        """The days to look for candles of: the last one has all the long ones."""
+        days = self._days()
+        return days[-1:] if interval.is_long else days
+
+    def fills(
+        self,
+        account: int,
+        market: int,
+        trade_id: int = 0,
+        limit: int = LIMIT,
+        *,
+        as_taker: bool = False,
+    ) -> NDArray[Any]:
+        """The fills of an account in a market, from a trade's number on: TRADE reports; `as_taker`:
+        from the taker's fill of that trade on.
+        """
         return self._fills_of(
             account,
             self._collect(
                 "fills",
-                _key(FILL_KEY, (account, market, trade_id, 0)),
+                _key(FILL_KEY, (account, market, trade_id, int(as_taker))),
                 _key(ORDER_OF_KEY, (account, market, 0))[:8],
                 limit,
             ),
         )
 
-    def last_fills(self, account: int, market: int, limit: int = LIMIT) -> NDArray[Any]:
-        """The newest fills of an account in a market, oldest first."""
+    def last_fills(
+        self, account: int, market: int, limit: int = LIMIT, *, before: int | None = None
+    ) -> NDArray[Any]:
+        """The newest fills of an account in a market, oldest first; only those of trades with
+        numbers below `before`.
+        """
         prefix = _key(ORDER_OF_KEY, (account, market, 0))[:8]
-        return self._fills_of(account, self._collect_back("fills", prefix, limit))
+        end = None if before is None else _key(FILL_KEY, (account, market, before, 0))
+        return self._fills_of(account, self._collect_back("fills", prefix, limit, end))
 
     def _fills_of(self, account: int, found: list[tuple[bytes, bytes]]) -> NDArray[Any]:
         places = np.frombuffer(b"".join(value for _, value in found), POSITION)
@@ -274,13 +352,41 @@ class Views:
                 found |= {key for key, _ in _range(tables, "orders_of", start, prefix, limit)}
         return self._orders_by(sorted(found)[:limit])
 
-    def last_orders(self, account: int, market: int, limit: int = LIMIT) -> NDArray[Any]:
-        """The newest orders of an account in a market, by id."""
+    def orders_with(self, order_ids: NDArray[np.uint64]) -> dict[int, Any]:
+        """The rows (ORDER) of some orders, by id; those that are there."""
+        names = partition.keys_of(ORDER_KEY, order_id=np.unique(order_ids)).view("V8").tolist()
+        found = self._rows_of(names)
+        return {int.from_bytes(name, "big"): row for name, row in found.items()}
+
+    def first_order_at(self, timestamp_ns: int) -> int | None:
+        """An id that every order since that time has or exceeds, and no order before it; None if
+        there is no order since. What was pending counts by when it got the id that it has.
+        """
+        for day in self._days_since(timestamp_ns):
+            with self._look(day) as tables, tables.cursor("orders") as cursor:
+                state = tables.state()
+                low, high = state.first, state.position + 1
+                while low < high:
+                    middle = (low + high) // 2
+                    found = _order_made(cursor, middle)
+                    if found is None or found[1] >= timestamp_ns:
+                        high = middle
+                    else:
+                        low = found[0] + 1
+                if _order_made(cursor, low) is not None:
+                    return low
+        return None
+
+    def last_orders(
+        self, account: int, market: int, limit: int = LIMIT, *, before: int | None = None
+    ) -> NDArray[Any]:
+        """The newest orders of an account in a market, by id; only those below `before`."""
         prefix = _key(ORDER_OF_KEY, (account, market, 0))[:8]
+        end = None if before is None else _key(ORDER_OF_KEY, (account, market, before))
         found: set[bytes] = set()
         for day in reversed(self._days()):
             with self._look(day) as tables:
-                found |= {key for key, _ in _back(tables, "orders_of", prefix, limit)}
+                found |= {key for key, _ in _back(tables, "orders_of", prefix, limit, end)}
                 first = _key(ORDER_OF_KEY, (account, market, tables.state().first))
             # A day has those that it began with, too: others, newer than these, may have ended.
             if len(found) >= limit and sorted(found)[-limit] >= first:
@@ -324,6 +430,11 @@ class Views:
     def _orders_by(self, keys: list[bytes]) -> NDArray[Any]:
         """Rows of keys of `orders_of`; each is as the newest day that has it says."""
         wanted = [key[8:] for key in keys]
+        found = self._rows_of(wanted)
+        return np.array([found[key] for key in wanted], ORDER)
+
+    def _rows_of(self, wanted: list[bytes]) -> dict[bytes, Any]:
+        """Rows of keys of `orders`."""
         found: dict[bytes, Any] = {}
         for day in reversed(self._days()):
             missing = [key for key in wanted if key not in found]
@@ -331,7 +442,57 @@ class Views:
                 break
             with self._look(day) as tables:
                 found |= tables.rows("orders", np.frombuffer(b"".join(missing), ORDER_KEY), ORDER)
-        return np.array([found[key] for key in wanted], ORDER)
+        return found
+
+    # -- lists of orders
+
+    def list_of_client(self, account: int, client_list_id: str) -> int | None:
+        """The newest list of an account with this name."""
+        key = _account(account) + b"\0" + client_list_id.encode()
+        found = []
+        # An older one may have been carried on from the day of a newer one.
+        for day in self._days():
+            with self._look(day) as tables:
+                found.append(int.from_bytes(tables.get("clients", key) or b"", "big"))
+        return max(found, default=0) or None
+
+    def legs(self, list_id: int) -> list[Any]:
+        """The rows (ORDER) of a list's orders, in its order; of one that was pending, as it is
+        since.
+        """
+        ids = np.arange(list_id + 1, list_id + 1 + MOST_LEGS, dtype=np.uint64)
+        rows = self.orders_with(ids)
+        found = [rows[number] for number in sorted(rows) if rows[number]["list_id"] == list_id]
+        released = [row["other_id"] for row in found if row["status"] == OrderStatus.RELEASED]
+        later = self.orders_with(np.array(released, np.uint64))
+        return [
+            later[int(row["other_id"])] if row["status"] == OrderStatus.RELEASED else row
+            for row in found
+        ]
+
+    def lists(self, account: int, list_id: int = 0, limit: int = LIMIT) -> list[tuple[int, int]]:
+        """Ids and markets of the lists of an account, from an id on."""
+        start = _key(LIST_KEY, (account, list_id))
+        found: dict[bytes, bytes] = {}
+        for day in self._days():
+            with self._look(day) as tables:
+                found |= dict(_range(tables, "lists", start, _account(account), limit))
+        return [_list(item) for item in sorted(found.items())[:limit]]
+
+    def last_lists(
+        self, account: int, limit: int = LIMIT, *, before: int | None = None
+    ) -> list[tuple[int, int]]:
+        """Ids and markets of the newest lists of an account, by id; only those below `before`."""
+        end = None if before is None else _key(LIST_KEY, (account, before))
+        found: dict[bytes, bytes] = {}
+        for day in reversed(self._days()):
+            with self._look(day) as tables:
+                found |= dict(_back(tables, "lists", _account(account), limit, end))
+                first = _key(LIST_KEY, (account, tables.state().first))
+            # As in last_orders().
+            if len(found) >= limit and sorted(found)[-limit] >= first:
+                break
+        return [_list(item) for item in sorted(found.items())[-limit:]]
 
     # -- money
 
@@ -362,6 +523,14 @@ class Views:
         """What was paid in and out of an account, and moved (MONEY_RECORD), after a sequence."""
         start = _key(MOVEMENT_KEY, (account, after + 1))
         found = self._collect("movements", start, _account(account), limit)
+        return np.frombuffer(b"".join(value for _, value in found), MONEY_RECORD).copy()
+
+    def last_movements(
+        self, account: int, limit: int = LIMIT, *, before: int | None = None
+    ) -> NDArray[Any]:
+        """The newest of these, oldest first; only those with sequences below `before`."""
+        end = None if before is None else _key(MOVEMENT_KEY, (account, before))
+        found = self._collect_back("movements", _account(account), limit, end)
         return np.frombuffer(b"".join(value for _, value in found), MONEY_RECORD).copy()
 
     def definitions(self) -> NDArray[Any]:
@@ -404,6 +573,11 @@ class Views:
                 return days[number:]
         return days
 
+    def _days_since(self, timestamp_ns: int) -> list[str]:
+        """The days that may have something at that time or later, oldest first."""
+        first = _day(timestamp_ns // 1_000_000)
+        return [day for day in self._days() if day >= first]
+
     @contextmanager
     def _look(self, day: str) -> Iterator[Tables]:
         """A look at a day's tables. Raises ViewsError."""
@@ -429,12 +603,14 @@ class Views:
                 break
         return found
 
-    def _collect_back(self, table: str, prefix: bytes, limit: int) -> list[tuple[bytes, bytes]]:
-        """The last rows, in their order."""
+    def _collect_back(
+        self, table: str, prefix: bytes, limit: int, end: bytes | None = None
+    ) -> list[tuple[bytes, bytes]]:
+        """The last rows, or the last before a key, in their order."""
         found: list[tuple[bytes, bytes]] = []
         for day in reversed(self._days()):
             with self._look(day) as tables:
-                found = _back(tables, table, prefix, limit - len(found)) + found
+                found = _back(tables, table, prefix, limit - len(found), end) + found
             if len(found) >= limit:
                 break
         return found
@@ -458,6 +634,15 @@ class Views:
 def _account(number: int) -> bytes:
     """The first part of many keys; a market's number, too."""
     return number.to_bytes(4, "big")
+
+
+def _list(item: tuple[bytes, bytes]) -> tuple[int, int]:
+    """Id and market."""
+    return int.from_bytes(item[0][4:], "big"), int.from_bytes(item[1], "big")
+
+
+def _day(time_ms: int) -> str:
+    return partition.day_of(min(max(time_ms, 0), _LAST_MS) * 1_000_000)
 
 
 def _key(dtype: np.dtype[Any], fields: tuple[int, ...]) -> bytes:
@@ -487,17 +672,33 @@ def _range(
     return found
 
 
-def _back(tables: Tables, table: str, prefix: bytes, limit: int) -> list[tuple[bytes, bytes]]:
-    """The last `limit` rows whose keys begin with `prefix`, in their order."""
+def _back(
+    tables: Tables, table: str, prefix: bytes, limit: int, end: bytes | None = None
+) -> list[tuple[bytes, bytes]]:
+    """The last `limit` rows whose keys begin with `prefix`, or those before `end`, in order."""
     found: list[tuple[bytes, bytes]] = []
     with tables.cursor(table) as cursor:
         after = (int.from_bytes(prefix, "big") + 1).to_bytes(len(prefix) + 1, "big")[1:]
+        if end is not None:
+            after = end
         there = cursor.set_range(after) if any(after) else False
         there = cursor.prev() if there else cursor.last()
         while there and len(found) < limit and cursor.key().startswith(prefix):
             found.append(cursor.item())
             there = cursor.prev()
     return found[::-1]
+
+
+def _order_made(cursor: "lmdb.Cursor[bytes]", order_id: int) -> tuple[int, int] | None:
+    """Id and time of the first order from an id on, under a cursor of `orders`."""
+    there = cursor.set_range(order_id.to_bytes(8, "big"))
+    while there:
+        row = np.frombuffer(cursor.value(), ORDER)[0]
+        # One that was pending has the time at which it was sent, and another id since.
+        if not row["other_id"] or row["status"] == OrderStatus.RELEASED:
+            return int(row["order_id"]), int(row["created_ns"])
+        there = cursor.next()
+    return None
 
 
 def _bounds(cursor: Any, market: int) -> tuple[int, int] | None:

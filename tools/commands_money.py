@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     app.command()(deposit)
     for command in (request, settle, cancel):
         withdraw.command()(command)
+    withdraw.command("list")(list_withdrawals)
     app.add_typer(withdraw, name="withdraw")
     app.command()(transfer)
     for name, action in (
@@ -110,6 +111,19 @@ def cancel(
 ) -> None:
     """What is held under the reference is free again."""
     _end_withdrawal("CANCEL_WITHDRAWAL", exchange, account, reference, note, as_json)
+
+
+def list_withdrawals(
+    exchange: str = _EXCHANGE,
+    as_json: bool = typer.Option(False, "--json", help="One JSON object a line."),
+) -> None:
+    """List the withdrawals that wait, oldest first, and where they are to go.
+
+    What clients of the gateway said of it; of others' requests no address is known.
+    """
+    from matchbox.tools import withdrawals
+
+    withdrawals.show(exchange, as_json=as_json)
 
 
 def _end_withdrawal(

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from matchbox.gateway.keys import Key
+from matchbox.gateway.keys import Key, Permission
 from tests.gateway.client import Client
-from tests.integration.conftest import ExchangeProcess
+from tests.integration.conftest import ExchangeProcess, wait_for
 from tests.integration.test_operators import command
 
 ccxt: Any = pytest.importorskip("ccxt")
@@ -121,3 +121,81 @@ def test_stops_and_cancel_all_work(trader: Callable[[int], Any], client: Any) ->
     assert alice.fetch_open_orders(MARKET) == []
     small: Client = client(1)
     assert small.good("GET", "openOrders") == []
+
+
+def test_what_was_is_found_again(trader: Callable[[int], Any]) -> None:
+    alice, bob = trader(1), trader(2)
+    for each in (alice, bob):
+        each.load_markets()
+    since = alice.fetch_time()
+    bought = alice.create_order(MARKET, "limit", "buy", 2, 100)
+    sold = [bob.create_order(MARKET, "market", "sell", 0.5) for _ in range(2)]
+    canceled = alice.create_order(MARKET, "limit", "buy", 1, 90)
+    alice.cancel_order(canceled["id"], MARKET)
+    found = {order["id"]: order for order in alice.fetch_orders(MARKET, since - 60_000)}
+    assert found[bought["id"]]["filled"] == 1 and found[bought["id"]]["status"] == "open"
+    assert found[canceled["id"]]["status"] == "canceled"
+    closed = [order["id"] for order in bob.fetch_closed_orders(MARKET)]
+    assert closed[-2:] == [order["id"] for order in sold]
+    assert canceled["id"] in [order["id"] for order in alice.fetch_canceled_orders(MARKET)]
+    mine = alice.fetch_my_trades(MARKET, since - 60_000)
+    assert [(trade["amount"], trade["takerOrMaker"], trade["side"]) for trade in mine[-2:]] == [
+        (0.5, "maker", "buy"),
+        (0.5, "maker", "buy"),
+    ]
+    assert [each["id"] for each in alice.fetch_order_trades(bought["id"], MARKET)] == [
+        each["id"] for each in mine[-2:]
+    ]
+
+
+def test_market_data_is_what_was_traded(trader: Callable[[int], Any]) -> None:
+    alice, bob = trader(1), trader(2)
+    alice.create_order(MARKET, "limit", "buy", 1, 101)
+    sold = bob.create_order(MARKET, "limit", "sell", 1, 101)
+    wait_for(
+        lambda: alice.fetch_trades(MARKET)[-1]["id"] == sold["trades"][0]["id"], "it was traded"
+    )
+    trade = alice.fetch_trades(MARKET, limit=1)[0]
+    assert (trade["price"], trade["amount"], trade["side"]) == (101, 1, "sell")
+    assert alice.fetch_trades(MARKET, trade["timestamp"])[-1] == trade
+    alice.options["fetchTradesMethod"] = "publicGetTrades"
+    plain = alice.fetch_trades(MARKET, limit=1)[0]
+    assert (plain["id"], plain["cost"]) == (trade["id"], 101)
+    del alice.options["fetchTradesMethod"]
+    for timeframe in alice.timeframes:
+        *_, (opened, _open, high, low, close, volume) = alice.fetch_ohlcv(MARKET, timeframe)
+        assert low <= close <= high and close == 101
+        assert volume >= 0 and opened <= alice.milliseconds()
+    hours = alice.fetch_ohlcv(MARKET, "1d", alice.parse8601("2020-01-01T00:00:00Z"), 10)
+    assert hours[-1][4] == 101
+    alice.options["defaultType"] = "spot"
+    ticker = alice.fetch_ticker(MARKET)
+    assert (ticker["last"], ticker["close"]) == (101, 101)
+    assert ticker["baseVolume"] >= 1 and ticker["high"] >= 101
+    assert alice.fetch_tickers()[MARKET]["last"] == 101
+    assert alice.fetch_tickers([MARKET], {"method": "publicGetTicker"})[MARKET]["last"] == 101
+
+
+def test_an_order_is_edited(trader: Callable[[int], Any]) -> None:
+    alice = trader(1)
+    alice.load_markets()
+    order = alice.create_order(MARKET, "limit", "buy", 2, 90)
+    edited = alice.edit_order(order["id"], MARKET, "limit", "buy", 3, 91)
+    assert (edited["status"], edited["amount"], edited["price"]) == ("open", 3, 91)
+    assert [each["id"] for each in alice.fetch_open_orders(MARKET)] == [edited["id"]]
+    with pytest.raises(ccxt.ExchangeError):
+        alice.edit_order(order["id"], MARKET, "limit", "buy", 3, 92)
+
+
+def test_money_is_told_and_withdrawn(
+    trader: Callable[[int], Any], address: str, make_key: Callable[..., Key]
+) -> None:
+    alice = trader(1)
+    assert alice.fetch_deposits("BTC")[-1]["status"] == "ok"
+    key = make_key(1, permissions=(Permission.READ, Permission.WITHDRAW))
+    alice.apiKey, alice.secret = key.id, key.secret
+    sent = alice.withdraw("BTC", 5, "DE-1")
+    (found,) = alice.fetch_withdrawals("BTC")
+    assert (found["id"], found["status"], found["amount"]) == (sent["id"], "pending", 5)
+    assert found["address"] == "DE-1"
+    assert alice.fetch_trading_fee(MARKET)["maker"] == 0

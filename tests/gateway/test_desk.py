@@ -15,7 +15,7 @@ import pytest
 from matchbox.gateway import desk as desk_module
 from matchbox.gateway.desk import Answer, Desk, NotSent, StateUnknown
 from matchbox.shm.market import Market
-from matchbox.shm.records import COMMAND, REPORT, EventKind
+from matchbox.shm.records import COMMAND, REPORT, EventKind, Kind
 from matchbox.shm.ring import Producer, Reader, Ring, ring_bytes
 from matchbox.shm.session import Session
 
@@ -204,3 +204,70 @@ def test_the_end_of_the_session_ends_what_waits(monkeypatch: pytest.MonkeyPatch)
             await buy(desk)
 
     play(monkeypatch, test)
+
+
+def test_who_cancels_an_order_does_not_take_the_answer_of_who_entered_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test(exchange: Exchange, desk: Desk) -> None:
+        entered = buy(desk)
+        await settle()
+        exchange.say(report(EventKind.ACCEPTED, 1, leaves_lots=9), answered=0)
+        canceled = asyncio.ensure_future(desk.cancel(1, 1, 0, "mine"))
+        await settle()
+        exchange.say(report(EventKind.CANCELED, 2, sequence=6, quantity_lots=9), answered=0, held=1)
+        assert (await canceled).first.kind == EventKind.CANCELED
+        exchange.say(answered=2)
+        assert (await entered).last.leaves_lots == 9
+
+    play(monkeypatch, test, timeout_s=5.0)
+
+
+def test_what_is_sent_together_has_an_answer_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(exchange: Exchange, desk: Desk) -> None:
+        options = {"quantity_lots": 4, "price_ticks": 7, "display_lots": 1, "account": 1}
+        waiting = asyncio.ensure_future(
+            desk.replace(
+                MARKET, "buy", order_id=5, client_order_id="", allow_failure=False, options=options
+            )
+        )
+        await settle()
+        assert exchange.taken()["kind"].tolist() == [Kind.CANCEL_ORDER, Kind.ORDER_TERMS, 1]
+        exchange.say(
+            report(EventKind.CANCELED, 1, sequence=8, quantity_lots=9),
+            report(EventKind.DONE, 2, sequence=9, order_id=0),
+            report(EventKind.ACCEPTED, 3, sequence=10, order_id=10, leaves_lots=4),
+            answered=2,
+        )
+        await settle()
+        assert not waiting.done()
+        exchange.say(
+            report(EventKind.TRADE, 70, sequence=10, order_id=10, quantity_lots=4), answered=3
+        )
+        canceled, entered = await waiting
+        assert (canceled.first.sequence, len(entered.fills)) == (8, 1)
+
+    play(monkeypatch, test)
+
+
+def test_of_what_is_sent_together_all_is_known_or_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(exchange: Exchange, desk: Desk) -> None:
+        pair = {"quantity_lots": 4, "profit": {"price_ticks": 9}, "stop": {"trigger_ticks": 5}}
+        waiting = asyncio.ensure_future(
+            desk.order_list(lambda session: session.oco(MARKET, "sell", account=1, **pair), 2)
+        )
+        await settle()
+        assert len(exchange.taken()) == 3
+        exchange.say(
+            report(EventKind.DONE, 1, sequence=8, order_id=0),
+            report(EventKind.ACCEPTED, 2, sequence=9, order_id=9, leaves_lots=4),
+            answered=2,
+        )
+        with pytest.raises(StateUnknown):
+            await waiting
+        again = buy(desk)
+        await settle()
+        exchange.say(report(EventKind.REJECTED, 4, sequence=12, reason=304), answered=4)
+        assert (await again).first.reason == 304
+
+    play(monkeypatch, test, timeout_s=0.3)

@@ -100,7 +100,7 @@ def write_journal(folder: Path, log: NDArray[Any], seed: int) -> None:
     random = np.random.default_rng(seed)
     with Writer(folder / "journal", batch_records=MAX_RECORDS >> 6) as writer:
         while writer.last_sequence < len(log):
-            count = int(random.integers(1, 400))
+            count = int(random.integers(4, 400))  # a group of four is not parted
             rest = log[writer.last_sequence : writer.last_sequence + count + 1]
             writer.append(*whole([rest], count))
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from matchbox.persistence import partition
+from matchbox.persistence.candles import INTERVALS
 from matchbox.persistence.partition import LIVING, TABLES, OrderStatus
 from matchbox.persistence.views import Views
 from matchbox.shm.errors import Forgotten
@@ -20,6 +21,8 @@ from matchbox.tools.archive_admin import drop, drop_old
 from matchbox.tools.archiving import VIEWS, Archiving
 from matchbox.tools.snapshots import take
 from matchbox.tools.verify_views import differences
+from tests.reference import candles as reference
+from tests.reference.candles import as_reference
 from tests.simulation.archive import configure, expected, told, write_journal
 from tests.simulation.commands import Random
 from tests.simulation.test_exchange import play
@@ -154,6 +157,66 @@ def test_trades_are_what_takers_were_told_and_have_no_gap(played: Played) -> Non
             assert views.trades_from(market, 3, 5).tobytes() == rows[2:7].tobytes()
             assert views.last_trades(market, 5).tobytes() == rows[-5:].tobytes()
             assert rows.dtype == TRADE
+
+
+@pytest.mark.parametrize("name", reference.NAMES)
+def test_candles_are_made_of_all_trades(name: str, played: Played) -> None:
+    interval, end = INTERVALS[name], 1 << 50
+    with Views(played.folder / VIEWS) as views:
+        for market in MARKETS:
+            trades, _ = views.trades(market, limit=10**6)
+            rows = views.candles(market, interval, 0, end, limit=10**6)
+            wanted = reference.candles(trades, name)
+            assert [as_reference(row) for row in rows] == wanted
+            if not wanted:
+                continue
+            first, last = (int(rows[n]["open_ms"]) for n in (len(rows) // 3, -1))
+            some = views.candles(market, interval, first, last, limit=5)
+            assert some.tobytes() == rows[len(rows) // 3 : -1][:5].tobytes()
+            for before, wanted_rows in ((end, rows[-3:]), (last, rows[-4:-1])):
+                found = views.last_candles(market, interval, before, 3)
+                assert found.tobytes() == wanted_rows.tobytes()
+
+
+def test_orders_are_found_by_time(played: Played) -> None:
+    with Views(played.folder / VIEWS) as views:
+        records = played.log[played.log["kind"] == Kind.NEW_ORDER]
+        there = views.orders_with(records["sequence"])
+        records = records[np.isin(records["sequence"], list(there))]
+        ids, times = records["sequence"], records["timestamp_ns"]
+        assert len(records) > 100 and len(np.unique(times)) > 5
+        for at in (0, *times[::9].tolist(), *(times[::9] + 1).tolist()):
+            found = views.first_order_at(int(at))
+            if found is None:
+                assert (times < at).all()
+            else:
+                assert (ids[times >= at] >= found).all()
+                assert (ids[times < at] < found).all()
+
+
+def test_lists_are_found_by_account_and_by_name(played: Played) -> None:
+    records = played.log[(played.log["kind"] == Kind.ORDER_LIST) & (played.log["reject"] == 0)]
+    with Views(played.folder / VIEWS) as views:
+        # The matcher may have refused all of its orders: then there is none.
+        there = [row for row in records.view(LIST_RECORD) if views.legs(int(row["sequence"]))]
+        assert len(there) > 10
+        names: dict[tuple[int, bytes], int] = {}
+        for account in accounts():
+            mine = [row for row in there if row["account"] == account]
+            wanted = [(int(row["sequence"]), int(row["market"])) for row in mine]
+            assert views.lists(account, limit=10**6) == wanted
+            assert views.lists(account, wanted[1][0] if wanted[1:] else 0, 2) == wanted[1:3]
+            assert views.last_lists(account, 2) == wanted[-2:]
+            if wanted:
+                assert views.last_lists(account, 2, before=wanted[-1][0]) == wanted[-3:-1]
+            for row in mine:
+                legs = views.legs(int(row["sequence"]))
+                assert {int(leg["account"]) for leg in legs} == {account}
+                assert all(leg["status"] != OrderStatus.RELEASED for leg in legs)
+                names[account, bytes(row["client_list_id"])] = int(row["sequence"])
+        for (account, name), number in names.items():
+            if name:
+                assert views.list_of_client(account, name.decode()) == number
 
 
 def test_fills_are_found_by_account_and_market(played: Played) -> None:
