@@ -54,6 +54,7 @@ class Feed:
         self._reader: MarketData | None = None
         self._left: NDArray[Any] = np.empty(0, MARKET_DATA)
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0  # when it looks again
         self._ticks, self._next_tick = 0, 0.0
         self._waiting: list[MarketStreams] = []  # for the disk
         self._unknown = False  # a market has come
@@ -129,13 +130,19 @@ class Feed:
         """Begin to read, before a book is looked at: so no change is missed in between."""
         if self._reader is None:
             self._reader = MarketData(self._ring)
+        now = asyncio.get_running_loop().time()
         if self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._next_tick = loop.time() + TICK_S
-            self._timer = loop.call_later(LOOK_S, self._look)
-        elif self._timer.when() > asyncio.get_running_loop().time() + LOOK_S:
+            self._next_tick = now + TICK_S
+        elif self._due > now + LOOK_S:
             self._timer.cancel()
-            self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+        else:
+            return
+        self._look_in(LOOK_S)
+
+    def _look_in(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._due = loop.time() + seconds
+        self._timer = loop.call_later(seconds, self._look)
 
     def close(self) -> None:
         if self._timer is not None:
@@ -165,7 +172,7 @@ class Feed:
         at_once = bool(self._waiting) or len(self._left) > 0 or len(self._best_of_all) > 0
         at_once = at_once or any(each.at_once for each in self._by_market.values())
         pause = LOOK_S if at_once else max(LOOK_S, self._next_tick - loop.time())
-        self._timer = loop.call_later(0 if more else pause, self._look)
+        self._look_in(0.0 if more else pause)
 
     def _take(self) -> bool:
         """True: there is more."""

@@ -80,6 +80,7 @@ class UserStreams:
         self._opening = asyncio.Lock()
         self._watch: Watch | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0  # when it looks again
         self._refreshing: asyncio.Task[None] | None = None
         self._gone: set[tuple[str, int]] = set()  # markets, assets that nobody knows any more
 
@@ -162,9 +163,10 @@ class UserStreams:
         """Look in so many seconds, or earlier if that was to be so."""
         loop = asyncio.get_running_loop()
         if self._timer is not None:
-            if self._timer.when() <= loop.time() + seconds:
+            if self._due <= loop.time() + seconds:
                 return
             self._timer.cancel()
+        self._due = loop.time() + seconds
         self._timer = loop.call_later(seconds, self._look)
 
     def _look(self) -> None:

@@ -220,7 +220,7 @@ def test_a_key_that_is_disabled_has_no_session_any_more(
 
 def wrong_ways(key: Key, weak: Key, other: Key) -> dict[str, tuple[dict[str, Any], int]]:
     """Requests that must not be accepted, and what they are told."""
-    right = signed(key, **ORDER)
+    right, named = signed(key, **ORDER), signed(key, **ORDER, newClientOrderId="a")
     return {
         "without a key": ({n: v for n, v in right.items() if n != "apiKey"}, -2014),
         "an empty key": ({**right, "apiKey": ""}, -2014),
@@ -239,7 +239,7 @@ def wrong_ways(key: Key, weak: Key, other: Key) -> dict[str, tuple[dict[str, Any
         "a window too long": (signed(key, **ORDER, recvWindow=60_001), -1131),
         "a key that may read only": (signed(weak, **ORDER), -2015),
         "parameters that run into each other": (
-            {**{n: v for n, v in right.items() if n != "price"}, "newClientOrderId": "a&price=50"},
+            {**{n: v for n, v in named.items() if n != "price"}, "newClientOrderId": "a&price=50"},
             -1022,
         ),
     }
