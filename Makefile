@@ -3,7 +3,7 @@
 # find them), and the compiled modules, each only when it is missing or out of date.
 #
 #   make run              build and start the demo exchange, in the foreground
-#   make test             build and run the tests        (ARGS="-k ring" picks some)
+#   make test             build and run the tests        (ARGS="-k ring" picks some; "-n 0 -s" one by one)
 #   make check            lint, formatting and types; compiles nothing
 #   make bench            build and run the benchmarks   (NAME=ring runs one)
 #   make soak             the long tests (COUNT=1e6 of what ARGS="tests/simulation" counts; or SECONDS=600)
@@ -39,7 +39,7 @@ run: build
 
 test: build
 	@echo "Running the tests"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $$(nproc) --dist loadfile $(ARGS)
 
 # cython-lint calls pycodestyle, which is found by PATH.
 check: $(VENV)/ready
