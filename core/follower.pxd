@@ -63,7 +63,7 @@ ctypedef struct follower:
     uint64_t passed_over    # events that were not there
     int wrong               # enum replay_difference, or OTHER_EVENT
     uint64_t replicated     # as last said
-    uint64_t cuts[16]       # records of the source that are marked as cut out (persistence/cuts.py) when they are copied
+    uint64_t cuts[16]       # records of the source that are marked as cut out (persistence/cuts.py) as they are copied
     uint32_t cut_count
     mb_record different
     mb_record chunk[256 + 4]

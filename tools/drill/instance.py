@@ -27,6 +27,8 @@ from matchbox.tools.verify import find_config
 PATIENCE_S = 60.0
 ROLES = ("engine", "journal", "standby", "archiver", "supervisor")
 MARKET = "DRILL/CASH"
+# What views lack is written, too.
+_STOP_PATIENCE_S = 300.0
 _POLL_S = 0.005
 _CONFIG = """
 instance = "{instance}"
@@ -130,7 +132,7 @@ class Instance:
         """Stop it in order. Raises MatchboxError if that fails."""
         assert self.process is not None
         self.process.terminate()
-        if self.process.wait(PATIENCE_S):
+        if self.process.wait(_STOP_PATIENCE_S):
             raise MatchboxError(f"it did not stop in order: {self.said[-2000:]}")
 
     def end(self) -> None:
