@@ -7,6 +7,8 @@ has the price before it, and no volume.
 import time
 from typing import Any
 
+from numpy.typing import NDArray
+
 from matchbox.gateway.endpoints import Call, Endpoint
 from matchbox.gateway.market_history import MarketHistory
 from matchbox.gateway.markets import Markets
@@ -71,10 +73,10 @@ class Klines:
             end_ms=values["endTime"],
             shift_ms=shift_ms,
         )
-        return [
-            kline(symbol, row, interval.after(int(row["open_ms"]) + shift_ms) - shift_ms)
-            for row in rows
-        ]
+        if not len(rows):
+            return []
+        end_ms = interval.after(int(rows["open_ms"][-1]) + shift_ms) - shift_ms
+        return klines(symbol, rows, end_ms)
 
     async def average_price(self, call: Call) -> dict[str, Any]:
         symbol = await self._markets.symbol(call.values["symbol"])
@@ -89,19 +91,21 @@ class Klines:
         return {"mins": AVERAGE_MINUTES, "price": price, "closeTime": closed}
 
 
-def kline(symbol: Symbol, row: Any, end_ms: int) -> list[Any]:
-    """A candle (CANDLE) as clients have it; `end_ms`: when the next begins."""
-    return [
-        int(row["open_ms"]),
-        *(symbol.price(int(row[f"{name}_ticks"])) for name in ("open", "high", "low", "close")),
-        symbol.quantity(wide(row["volume"])),
-        end_ms - 1,
-        symbol.notional(wide(row["value"])),
-        int(row["trades"]),
-        symbol.quantity(wide(row["taker_volume"])),
-        symbol.notional(wide(row["taker_value"])),
-        "0",
-    ]
+def klines(symbol: Symbol, rows: NDArray[Any], end_ms: int) -> list[list[Any]]:
+    """Candles (CANDLE) one after the other as clients have them; `end_ms`: when the next begins."""
+    price, quantity, notional = symbol.price, symbol.quantity, symbol.notional
+    opens = rows["open_ms"].tolist()
+    columns = (
+        opens,
+        *(map(price, rows[f"{n}_ticks"].tolist()) for n in ("open", "high", "low", "close")),
+        map(quantity, map(wide, rows["volume"].tolist())),
+        (moment - 1 for moment in (*opens[1:], end_ms)),
+        map(notional, map(wide, rows["value"].tolist())),
+        rows["trades"].tolist(),
+        map(quantity, map(wide, rows["taker_volume"].tolist())),
+        map(notional, map(wide, rows["taker_value"].tolist())),
+    )
+    return [[*row, "0"] for row in zip(*columns, strict=True)]
 
 
 def now_ms() -> int:

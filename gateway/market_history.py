@@ -29,7 +29,7 @@ from matchbox.shm.streams import TRADE
 _MS = 1_000_000
 # How long it is believed that a market's number means no other market.
 _FRESH_S = 1.0
-_AT_ONCE = 1000
+_LEAST_AT_ONCE, _MOST_AT_ONCE = 50, 1000
 # Made of shorter candles, no more than so many.
 _MOST_SOURCES = 20_000
 _MONTH_MS = 31 * 86_400_000
@@ -99,7 +99,7 @@ class MarketHistory:
             found = self._views.first_trade_at(market.number, start_ms * _MS)
             first = max(first, NO_END if found is None else found)
         out: list[Aggregate] = []
-        for rows in self._whole(market, self._start(market, first)):
+        for rows in self._whole(market, self._start(market, first), _at_once(limit)):
             out += [each for each in _aggregated(rows) if each.number >= first]
             if len(out) >= limit or (out and out[-1].time_ms > end_ms):
                 break
@@ -107,17 +107,17 @@ class MarketHistory:
 
     def last_aggregates(self, market: Market, limit: int, end_ms: int = NO_END) -> list[Aggregate]:
         """The newest, or the last before the end of a millisecond, oldest first."""
-        before, began = NO_END, self._first(market)
+        before, began, size = NO_END, self._first(market), _at_once(limit)
         if end_ms != NO_END:
             before = self._views.first_trade_at(market.number, (end_ms + 1) * _MS) or NO_END
         rows = np.empty(0, TRADE)
         while True:
-            more = self._views.last_trades(market.number, _AT_ONCE, before=before)
+            more = self._views.last_trades(market.number, size, before=before)
             more = more[more["trade_id"] >= began]
             rows = np.concatenate([more, rows])
             out = _aggregated(rows)
             # The first of them may have begun before.
-            if len(more) < _AT_ONCE or len(out) > limit:
+            if len(more) < size or len(out) > limit:
                 return out[-limit:]
             before = int(more["trade_id"][0])
 
@@ -135,13 +135,13 @@ class MarketHistory:
             step *= 8
         return 1
 
-    def _whole(self, market: Market, trade_id: int) -> Iterator[NDArray[Any]]:
+    def _whole(self, market: Market, trade_id: int, size: int) -> Iterator[NDArray[Any]]:
         """Trades from a number on, in pieces that end with an aggregate."""
         rest = np.empty(0, TRADE)
         while True:
-            rows = self._views.trades_from(market.number, trade_id, _AT_ONCE)
+            rows = self._views.trades_from(market.number, trade_id, size)
             joined = np.concatenate([rest, rows])
-            if len(rows) < _AT_ONCE:
+            if len(rows) < size:
                 yield joined
                 return
             starts = np.flatnonzero(_changes(joined)) + 1
@@ -277,6 +277,11 @@ def _without_gaps(opens: NDArray[np.int64], rows: NDArray[Any], before: Any) -> 
         out[name][empty] = close[empty]
     out["open_ms"] = opens
     return out
+
+
+def _at_once(limit: int) -> int:
+    """How many trades to read for so many aggregates."""
+    return min(max(2 * limit, _LEAST_AT_ONCE), _MOST_AT_ONCE)
 
 
 def _changes(trades: NDArray[Any]) -> NDArray[np.bool_]:
