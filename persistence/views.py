@@ -368,12 +368,12 @@ class Views:
                 low, high = state.first, state.position + 1
                 while low < high:
                     middle = (low + high) // 2
-                    found = _order_made(cursor, middle)
+                    found = _order_made(tables, cursor, middle)
                     if found is None or found[1] >= timestamp_ns:
                         high = middle
                     else:
                         low = found[0] + 1
-                if _order_made(cursor, low) is not None:
+                if _order_made(tables, cursor, low) is not None:
                     return low
         return None
 
@@ -689,14 +689,20 @@ def _back(
     return found[::-1]
 
 
-def _order_made(cursor: "lmdb.Cursor[bytes]", order_id: int) -> tuple[int, int] | None:
+def _order_made(
+    tables: Tables, cursor: "lmdb.Cursor[bytes]", order_id: int
+) -> tuple[int, int] | None:
     """Id and time of the first order from an id on, under a cursor of `orders`."""
     there = cursor.set_range(order_id.to_bytes(8, "big"))
     while there:
         row = np.frombuffer(cursor.value(), ORDER)[0]
-        # One that was pending has the time at which it was sent, and another id since.
         if not row["other_id"] or row["status"] == OrderStatus.RELEASED:
             return int(row["order_id"]), int(row["created_ns"])
+        # One that was pending: it has the time at which it was sent, and that of its id is the end
+        # of what it was before.
+        before = tables.get("orders", int(row["other_id"]).to_bytes(8, "big"))
+        if before is not None:
+            return int(row["order_id"]), int(np.frombuffer(before, ORDER)[0]["updated_ns"])
         there = cursor.next()
     return None
 
