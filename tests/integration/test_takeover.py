@@ -215,7 +215,7 @@ def test_a_standby_that_differs_raises_an_alarm_and_takes_over_from_no_living_en
         assert "replay differs" in json.loads(command("status", exchange.data, "--json"))["alarm"]
         # What led to it is in a file, to be looked at elsewhere.
         log = exchange.data / "captures" / "log.txt"
-        wait_for(lambda: log.exists() and "state hash" in log.read_text(), "a capture")
+        wait_for(lambda: log.exists() and "records 1 to" in log.read_text(), "a capture")
         (captured,) = (exchange.data / "captures").glob("alarm-*.zip")
         assert "made because replay differs" in command("reproduce", captured)
         os.kill(exchange.host_of("sequencer"), signal.SIGSTOP)  # it hangs, and is left alone
