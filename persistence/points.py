@@ -14,6 +14,12 @@ Nobody sets the variable but drills; unset, passing() is a comparison.
     takeover.adopted    the successor's sessions are adopted, TAKE_OVER is not logged
     recovery.replayed   some of the journal is replayed, at a start
     archive.replayed    some of the journal is replayed, and not in the views
+
+Of a command, which drills do not run:
+
+    prune.based         the snapshot that a pruned journal begins with is made
+    prune.copied        what goes is copied to where it is moved
+    prune.removed       one of the files is removed
 """
 
 import os

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from matchbox.persistence import cuts, files
+from matchbox.persistence import cuts, files, points
 from matchbox.persistence.journal import Reader
 from matchbox.shm.errors import JournalError
 
@@ -71,6 +71,7 @@ def remove(old: list[Old]) -> None:
     for each in old:
         each.path.unlink(missing_ok=True)
         Path(f"{each.path}-lock").unlink(missing_ok=True)
+        points.passing("prune.removed")
     for folder in {each.path.parent for each in old}:
         files.flush(folder)
 

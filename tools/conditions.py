@@ -90,7 +90,9 @@ _ARITHMETIC: dict[type, Callable[[Any, Any], Any]] = {
 
 
 class Condition:
-    """An expression that is understood. `names`: those of NAMES that it looks at."""
+    """An expression that is understood. `names`: those of NAMES that it looks at; `kinds`: it is
+    false of all others, None if it does not say so.
+    """
 
     def __init__(self, text: str) -> None:
         """Raises BadArgument that says what was wrong and what is allowed."""
@@ -104,6 +106,7 @@ class Condition:
             raise BadArgument(f"not an expression: {text!r}: {what}") from None
         self.names: set[str] = set()
         self._test = self._compile(tree, _DEEPEST)
+        self.kinds = _kinds_of(tree)
 
     def holds(self, values: Values) -> bool:
         """Is it true of these values? What is not among them is None. Raises BadArgument where it
@@ -267,6 +270,27 @@ class Condition:
             other = f"{name}_number" if f"{name}_number" in NUMBERS else ""
             hint = f"; its number is {other}" if other else ""
             raise self._refused(of, f"{name} is a text, {value} a number{hint}")
+
+
+def _kinds_of(node: ast.expr) -> frozenset[str] | None:
+    """The kinds that an expression names at its top: all others need not be looked at."""
+    if isinstance(node, ast.BoolOp):
+        found = [_kinds_of(value) for value in node.values]
+        named = [kinds for kinds in found if kinds is not None]
+        if isinstance(node.op, ast.And):
+            return frozenset.intersection(*named) if named else None
+        return frozenset.union(*named) if len(named) == len(found) else None
+    if not isinstance(node, ast.Compare) or len(node.ops) != 1:
+        return None
+    left, op, right = node.left, node.ops[0], node.comparators[0]
+    if not isinstance(left, ast.Name) or left.id != "kind":
+        return None
+    each = right.elts if isinstance(right, ast.Tuple | ast.List | ast.Set) else [right]
+    words = [
+        word(c.value) for c in each if isinstance(c, ast.Constant) and isinstance(c.value, str)
+    ]
+    named_all = isinstance(op, ast.Eq | ast.In) and len(words) == len(each)
+    return frozenset(words) if named_all else None
 
 
 # ---- values

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import matchbox
 from matchbox.core.snapshot import combined_hash
+from matchbox.persistence import points, snapshots
 from matchbox.persistence import prune as pruned
-from matchbox.persistence import snapshots
 from matchbox.persistence.journal import Reader
 from matchbox.persistence.partition import DAY_NS
 from matchbox.persistence.prune import Old
@@ -98,8 +98,10 @@ def prune(
         if not old or dry_run:
             return found
         found.base = make_base(journal, settings, ends, progress)
+        points.passing("prune.based")
         if move_to is not None:
             pruned.copy(old, move_to)
+            points.passing("prune.copied")
         pruned.remove(old)
         found.done = True
         return found

@@ -23,10 +23,10 @@ from matchbox.persistence.journal import Reader
 from matchbox.persistence.journaler import whole_count
 from matchbox.persistence.snapshots import Snapshot
 from matchbox.shm.errors import BadArgument
-from matchbox.shm.records import LOG_RECORD, Kind
+from matchbox.shm.records import LOG_RECORD, EventKind, Kind
 from matchbox.tools import eventview, moments, operate, orderview, recordview
 from matchbox.tools.catalog import ADDITIONS, Catalog
-from matchbox.tools.conditions import Condition, Values
+from matchbox.tools.conditions import Condition, Values, word
 from matchbox.tools.logview import find_journal
 from matchbox.tools.operate import Accounts
 from matchbox.tools.past import oldest_state, rewind, start_of
@@ -138,11 +138,20 @@ class Watch:
 
     def __init__(self, condition: Condition) -> None:
         self._condition = condition
+        named = condition.kinds
+        self._kinds: tuple[set[int], list[int]] | None = None
+        if named is not None:
+            self._kinds = (
+                {int(kind) for kind in Kind if word(kind.name) in named},
+                [int(kind) for kind in EventKind if word(kind.name) in named],
+            )
         # Orders by id, for events that say no client order id: only if the condition looks at it.
         self._clients: dict[int, str] | None = {} if "client_order_id" in condition.names else None
 
     def look(self, record: Any, events: NDArray[Any], names: Names) -> Broken | None:
         """Is it true of the record, or of one of its events?"""
+        if not self._may_hold(record, events):
+            return None
         of_record = eventview.of_record(record, names)
         self._learn(record, of_record)
         if self._condition.holds(of_record):
@@ -154,6 +163,13 @@ class Watch:
             if self._condition.holds(values):
                 return Broken(of_record, values, place)
         return None
+
+    def _may_hold(self, record: Any, events: NDArray[Any]) -> bool:
+        """Without looking at more than kinds; never said of what it must learn."""
+        if self._kinds is None or self._clients is not None:
+            return True
+        of_record, of_events = self._kinds
+        return int(record["kind"]) in of_record or bool(np.isin(events["kind"], of_events).any())
 
     def _learn(self, record: Any, values: Values) -> None:
         if self._clients is not None and record["kind"] == Kind.NEW_ORDER:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -191,6 +192,12 @@ def test_a_standby_takes_snapshots_and_the_next_one_begins_with_them(
     exchange.down()
 
 
+def states(pid: int) -> set[str]:
+    """Of all threads of a process."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return {(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks}
+
+
 def test_a_standby_that_differs_raises_an_alarm_and_takes_over_from_no_living_engine(
     make_exchange: Callable[..., ExchangeProcess],
 ) -> None:
@@ -199,6 +206,8 @@ def test_a_standby_that_differs_raises_an_alarm_and_takes_over_from_no_living_en
     standby = exchange.host_of("standby")
     with exchange.connect() as alice:
         os.kill(standby, signal.SIGSTOP)
+        # Not before each of its threads stands still.
+        wait_for(lambda: states(standby) == {"T"}, "the standby stands still")
         collect(alice, alice.buy("BTC/USD", "1", "100"))
         # Memory goes wrong: the standby finds another price than the engine has worked with.
         name = segment.SegmentName(exchange.instance, exchange.status["epoch"], "log")
@@ -215,7 +224,7 @@ def test_a_standby_that_differs_raises_an_alarm_and_takes_over_from_no_living_en
         assert "replay differs" in json.loads(command("status", exchange.data, "--json"))["alarm"]
         # What led to it is in a file, to be looked at elsewhere.
         log = exchange.data / "captures" / "log.txt"
-        wait_for(lambda: log.exists() and "state hash" in log.read_text(), "a capture")
+        wait_for(lambda: log.exists() and "records 1 to" in log.read_text(), "a capture")
         (captured,) = (exchange.data / "captures").glob("alarm-*.zip")
         assert "made because replay differs" in command("reproduce", captured)
         os.kill(exchange.host_of("sequencer"), signal.SIGSTOP)  # it hangs, and is left alone

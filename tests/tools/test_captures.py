@@ -237,6 +237,18 @@ def test_what_is_wrong_with_a_capture_is_said(
         reproduce(path)
 
 
+def test_a_log_that_was_changed_is_refused(whole: Path, tmp_path: Path) -> None:
+    path = tmp_path / "changed.zip"
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(path, "w") as out:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == capture.LOG:
+                content = content[:-1] + bytes([content[-1] ^ 1])
+            out.writestr(name, content)
+    with pytest.raises(CaptureError, match="the checksum of log does not match"):
+        reproduce(path)
+
+
 def test_what_is_no_capture_is_refused(tmp_path: Path) -> None:
     assert "there is no such file" in command("reproduce", tmp_path / "none", status=1)
     path = tmp_path / "some.zip"

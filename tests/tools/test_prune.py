@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 import matchbox
-from matchbox.persistence import files, partition, snapshots
+from matchbox.persistence import files, partition, points, snapshots
 from matchbox.persistence.journal import Reader, Writer
 from matchbox.persistence.journaler import whole_count
 from matchbox.shm.errors import BadArgument, Forgotten, JournalError, SessionError
@@ -267,6 +269,28 @@ def test_moved_files_are_a_journal_elsewhere(days: Days, tmp_path: Path) -> None
     moved, left = records_in(target), records_in(days.journal)
     assert np.concatenate([moved, left]).tobytes() == days.log.tobytes()
     assert "ADD_ASSET" in command("log", target, "--to", 9)
+
+
+@pytest.mark.parametrize("point", ["prune.based", "prune.copied", "prune.removed"])
+def test_killed_anywhere_it_can_be_called_again(days: Days, tmp_path: Path, point: str) -> None:
+    target = tmp_path / "moved"
+    arguments = ["journal", "prune", str(days.folder), "--move-to", str(target)]
+    (tmp_path / point).write_text("1")
+    done = subprocess.run(
+        [sys.executable, "-m", "matchbox.tools.cli", *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), points.VARIABLE: str(tmp_path)},
+        capture_output=True,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not (tmp_path / point).exists()
+    state = json.loads(command("verify", days.folder, "--json"))
+    assert (state["differences"], state["sequence"]) == ([], len(days.log))
+    command(*arguments)
+    again = json.loads(command("verify", days.folder, "--json"))
+    assert (again["differences"], again["state"]) == ([], state["state"])
+    assert again["began"] == snapshots.base(days.folder / "snapshots") > 0
+    moved, left = records_in(target), records_in(days.journal)
+    assert np.concatenate([moved, left]).tobytes() == days.log.tobytes()
 
 
 def test_a_limit_keeps_what_it_says(days: Days) -> None:

@@ -191,6 +191,24 @@ def test_a_condition_without_a_value_says_at_which_record(text: str) -> None:
         Condition(text).holds(VALUES)
 
 
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("kind == 'TRADE' and price > 1", {"trade"}),
+        ("kind in ('trade', 'new-order') and kind == 'trade'", {"trade"}),
+        ("kind == 'trade' or kind == 'rested'", {"trade", "rested"}),
+        ("kind == 'trade' or price > 1", None),
+        ("kind != 'trade'", None),
+        ("not kind == 'trade'", None),
+        ("price > 1", None),
+    ],
+)
+def test_it_is_known_which_kinds_a_condition_can_be_true_of(
+    text: str, kinds: set[str] | None
+) -> None:
+    assert Condition(text).kinds == kinds
+
+
 def test_no_text_can_do_anything_but_be_a_condition() -> None:
     """Random pieces of Python: refused, or true or false, and never any other error."""
     seed = int(os.environ.get("MATCHBOX_TEST_SEED", "4"))
@@ -202,8 +220,11 @@ def test_no_text_can_do_anything_but_be_a_condition() -> None:
     for _ in range(6000):
         text = " ".join(chosen.choices(pieces, k=chosen.randint(1, 7)))
         try:
-            assert Condition(text).holds(VALUES) in (True, False)
+            condition = Condition(text)
+            true = condition.holds(VALUES)
             understood += 1
+            if condition.kinds is not None and "trade" not in condition.kinds:
+                assert true is False
         except BadArgument:
             pass
     assert understood > 100
