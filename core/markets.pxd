@@ -60,6 +60,8 @@ cdef market* market_take(market_table* m, uint32_t number) except? NULL
 cdef bint market_open(market* place, const mb_market_record* record) noexcept nogil
 # A REMOVE_MARKET record: it takes nothing more, and its number goes on counting trades.
 cdef void market_close(market_table* m, uint32_t number) noexcept nogil
+# A LOST record: trades may have been given numbers that no log has.
+cdef void markets_pass_over(market_table* m, uint64_t numbers) noexcept nogil
 # A SET_MARKET record that instrument_check_rules() has passed.
 cdef void market_apply_rules(market* place, const mb_rules_record* record) noexcept nogil
 

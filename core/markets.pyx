@@ -166,6 +166,20 @@ cdef void market_close(market_table* m, uint32_t number) noexcept nogil:
         entry.trades = entry.place.orders.trades
 
 
+cdef void markets_pass_over(market_table* m, uint64_t numbers) noexcept nogil:
+    cdef uint32_t i
+    cdef market* place
+    for i in range(m.table_mask + 1):
+        place = m.table[i].place
+        if place != NULL and place.open:
+            place.orders.trades += numbers
+        elif m.table[i].trades:
+            # Of what only has its memory, and never traded, the log knows nothing.
+            m.table[i].trades += numbers
+            if place != NULL:
+                place.orders.trades = m.table[i].trades
+
+
 cdef void market_apply_rules(market* place, const mb_rules_record* record) noexcept nogil:
     instrument_apply_rules(&place.rules, record)
     if record.rules & MB_RULE_REFERENCE:

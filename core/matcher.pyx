@@ -43,7 +43,8 @@ from matchbox.core.ledger cimport hold_of
 from matchbox.core.markets cimport (
     PreparedMarket, market as market_state, market_apply_rules, market_close, market_depth, market_find, market_known,
     market_memory, market_numbers, market_open, market_orders, market_place, market_take, market_waiting,
-    markets_broken, markets_create, markets_destroy, markets_hash, markets_validate,
+    markets_broken, markets_create, markets_destroy, markets_hash, markets_pass_over,
+    markets_validate,
 )
 from matchbox.core.price_index cimport ASK, BID, price_of
 from matchbox.core.taker cimport *
@@ -876,6 +877,9 @@ cdef inline matcher_status _live(matcher_agent* a, const mb_record* record, even
     if record.kind == MB_REMOVE_MARKET:
         # Nothing of it is live, which is the sequencer's to see to.
         market_close(&a.core.markets, record.market)
+    elif record.kind == MB_LOST:
+        if record.order_id == record.sequence:
+            markets_pass_over(&a.core.markets, MB_LOST_NUMBERS)
     elif record.kind == MB_ADD_MARKET:
         place = market_find(&a.core.markets, record.market)
         if place != NULL and not market_open(place, <const mb_market_record*>record):

@@ -494,6 +494,10 @@ cdef void _begin_record(publisher* p, const mb_record* record) noexcept nogil:
         depth_open(p.depths[record.market])
     elif record.kind == MB_REMOVE_MARKET:
         depth_close(p.depths[record.market])
+    elif record.kind == MB_LOST and record.order_id == record.sequence:
+        for session in range(1, p.max_markets + 1):
+            if p.depths[session] != NULL:
+                p.depths[session].update += MB_LOST_NUMBERS
     elif record.kind == MB_START or record.kind == MB_STOP:
         for session in range(1, p.max_sessions + 1):
             if p.slot_of[session] != NO_SLOT:

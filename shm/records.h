@@ -22,6 +22,9 @@
 
 #define MB_LAYOUT_VERSION 3u
 #define MB_CUT 0xC7u          /* mb_record.reserved */
+/* At MB_LOST, the numbers of trades and of changes of the depth go on so much higher, in each market: more than what a
+ * log ring full of orders can have used, be each of a hundred slices and all books full. */
+#define MB_LOST_NUMBERS 0x100000000ull
 #define MB_RECORD_BYTES 128
 #define MB_CLIENT_ID_BYTES 36
 #define MB_SYMBOL_BYTES 24
@@ -74,6 +77,8 @@ enum mb_kind {
     MB_TICK = 50,       /* time: something is due at this timestamp */
     MB_RELEASE = 51,    /* the pending orders of a list, right after it, are orders now (mb_list_record) */
     MB_TAKE_OVER = 52,  /* a standby goes on as the engine of this epoch; sessions stay as they are */
+    MB_LOST = 53,       /* a start has found memory lost: this number may have been given out before, to something that
+                           is in no journal. order_id: the first of such records in a row; quantity: how many they are */
     MB_INVALID = 255    /* a command whose kind was unknown; always refused */
 };
 

@@ -6,6 +6,7 @@ from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 cdef extern from "records.h" nogil:
     const uint32_t MB_LAYOUT_VERSION
     const uint8_t MB_CUT
+    const uint64_t MB_LOST_NUMBERS
     enum:
         MB_RECORD_BYTES
         MB_CLIENT_ID_BYTES
@@ -50,6 +51,7 @@ cdef extern from "records.h" nogil:
         MB_TICK
         MB_RELEASE
         MB_TAKE_OVER
+        MB_LOST
         MB_INVALID
 
     enum mb_side:

@@ -295,6 +295,7 @@ class Kind(IntEnum):
     TICK = 50
     RELEASE = 51
     TAKE_OVER = 52
+    LOST = 53
     INVALID = 255
 
 

@@ -153,6 +153,8 @@ def fields(record: Any, names: Names) -> Values:
         return out | _account(record, names) | {"milliseconds": int(record["quantity_lots"])}
     if kind == Kind.ADD_MARKET:
         return out | _market_fields(record.view(MARKET_RECORD))
+    if kind == Kind.LOST:
+        return out | {"first": int(record["order_id"]), "count": int(record["quantity_lots"])}
     if kind in REMOVALS:
         return out | _removal_fields(kind, record.view(NAMED_RECORD), names)
     return out | _named_fields(kind, record.view(NAMED_RECORD), names)

@@ -17,6 +17,7 @@ from matchbox.persistence import snapshots
 from matchbox.persistence.batch import Batch
 from matchbox.persistence.journal import Reader, Writer
 from matchbox.persistence.journaler import drain_log_ring
+from matchbox.persistence.lost import pass_over
 from matchbox.persistence.repair import cut_torn_tail
 from matchbox.shm import segment
 from matchbox.shm.errors import JournalError, MatchboxError, SegmentError
@@ -53,12 +54,14 @@ class Salvage:
         """Clean up after dead runs, save what only their memory has. Returns the next epoch."""
         before = read_status(self.data)
         kill_hosts(self.data)
+        found = False
         epochs = [before.get("epoch", 0), *(n.epoch for n in segment.names(self.config.instance))]
         for run in leftovers.runs(self.config.instance):
             if run.belongs_to(self.data):
                 epochs.append(run.epoch)
                 self.bury(run.instance, run.epoch)
                 saved = self.drain(run.log)
+                found |= run.log is not None
                 self.say(
                     "The last run did not stop in order. "
                     f"Saved {saved:,} records from its shared memory."
@@ -73,7 +76,33 @@ class Salvage:
                     f"data={run.folder}, epoch={run.epoch}."
                 )
             run.remove()
+        # What a run that has failed could not save is in its memory.
+        failed = before.get("state") == "failed" and not before.get("saved", True)
+        if not found and (before.get("state") in ("running", "stopping") or failed):
+            self._pass_over(int(before.get("log_slots", 0)) or self.config.rings.log)
         return int(max(epochs)) + 1
+
+    def _pass_over(self, count: int) -> None:
+        """The memory of the last run is gone. Raises JournalError."""
+        with self._writer(0) as writer:
+            if not writer.last_sequence:
+                return
+            last = writer.last_sequence
+            first, end = pass_over(writer, count)
+        self.say(
+            "The memory of the last run is lost, and with it what was not in the journal yet: "
+            f"{count:,} records at most, after record {last:,}. What was told as durable is there. "
+            f"The numbers {first:,} to {end:,} are passed over: they may be known to somebody."
+        )
+
+    def _writer(self, epoch: int, data: Path | None = None) -> Writer:
+        settings = self.settings
+        return Writer(
+            (data or self.data) / "journal",
+            epoch=epoch,
+            batch_records=settings["batch_records"],
+            file_bytes=settings["file_bytes"],
+        )
 
     def bury(self, instance: str, epoch: int) -> None:
         """Decide about what a dead engine had in hand, and say so."""
@@ -93,13 +122,7 @@ class Salvage:
             log = None  # it died before its rings were made
         if name is None or log is None:
             return 0
-        settings = self.settings
-        with Writer(
-            (data or self.data) / "journal",
-            epoch=name.epoch,
-            batch_records=settings["batch_records"],
-            file_bytes=settings["file_bytes"],
-        ) as writer:
+        with self._writer(name.epoch, data) as writer:
             return drain_log_ring(log, writer)
 
     def mend(self) -> None:

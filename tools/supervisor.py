@@ -676,6 +676,7 @@ class Supervisor:
         assert self.plan is not None
         self._bury()
         self._end_life()
+        kept: dict[str, Any] = {}
         try:
             saved = self._salvage.drain(self.plan.name("log"))
             self.say(
@@ -683,6 +684,7 @@ class Supervisor:
                 "`matchbox up` goes on from there."
             )
         except (MatchboxError, OSError) as error:
+            kept = {"saved": False}
             self.say(
                 f"What is not in the journal yet could not be saved: {error}. "
                 "It stays in shared memory; the next `matchbox up` tries again."
@@ -690,7 +692,7 @@ class Supervisor:
             self._segments.clear()
         self._remove_segments()
         self._archiver.wait()
-        self._write_status("failed", cause=cause)
+        self._write_status("failed", cause=cause, **kept)
         if self._doors is not None:
             self._doors.close()
         self._release()
@@ -746,6 +748,7 @@ class Supervisor:
             "state": state,
             "epoch": self.plan.epoch,
             "world": self.plan.world or self.plan.epoch,
+            "log_slots": self.plan.log_slots,
             "pid": os.getpid(),
             "config": str(self.config.path.resolve()),
             "processes": self._pids()[1:],

@@ -579,7 +579,7 @@ def _end_withdrawal(a: "Auditor", r: Record, session: Session) -> Decision:
 
 # ---- operators
 
-_NEVER_SENT = (Kind.START, Kind.STOP, Kind.TICK, Kind.TAKE_OVER, Kind.INVALID)
+_NEVER_SENT = (Kind.START, Kind.STOP, Kind.TICK, Kind.TAKE_OVER, Kind.LOST, Kind.INVALID)
 
 
 def _operator(a: "Auditor", r: Record, session: Session) -> Decision:

@@ -32,6 +32,7 @@ from matchbox.tools.audit.invariants import Tallies
 from matchbox.tools.audit.line import Line, Task, Timers
 from matchbox.tools.audit.money import Amend, Ledger, LiveOrder
 from matchbox.tools.audit.records import (
+    LOST_NUMBERS,
     MONEY,
     ORDERS,
     RULES,
@@ -562,8 +563,19 @@ class Auditor:
             decision = decide.decide(self, r, Session(0, b"", capabilities=7), None)
             self._expect(r, reject=decision.reject, **decision.stamps)
             self.definitions.attach(r)
+        elif r.kind == Kind.LOST:
+            if r.order_id == r.sequence:
+                self._pass_over()
         elif r.kind not in (Kind.STOP, Kind.TAKE_OVER):
             self._differ(r, "the engine writes no such record")
+
+    def _pass_over(self) -> None:
+        """Numbers of trades may have been given out before, in what was lost."""
+        for book in self.books.values():
+            book.trades += LOST_NUMBERS
+        for market, trades in self.trades.items():
+            if trades and market not in self.books:
+                self.trades[market] += LOST_NUMBERS
 
     def _engine_cancel(self, r: Record, step: Step) -> None:
         if not self.line.waiting or not self.line.waiting[0].reason:

@@ -22,6 +22,7 @@ from matchbox.shm.records import (
 
 MAX_INT64 = 2**63 - 1
 CUT = 0xC7  # MB_CUT
+LOST_NUMBERS = 1 << 32  # MB_LOST_NUMBERS
 NAMED = (
     Kind.ADD_ASSET,
     Kind.ADD_ACCOUNT,

@@ -100,9 +100,10 @@ def examine(
         return found
     found.turns = _turns(log)
     _twice(log, found)
+    lost_numbers = log["sequence"][log["kind"] == Kind.LOST]
     for client in clients:
         mine = told.get(numbers[client.account], np.empty(0, REPORT))
-        _compare(client, mine, found, durable_only)
+        _compare(client, mine, found, durable_only, lost_numbers)
     return found
 
 
@@ -179,7 +180,37 @@ def _plain(reports: NDArray[Any]) -> NDArray[Any]:
     return rows.view(f"V{REPORT.itemsize}")
 
 
-def _compare(client: Written, mine: NDArray[Any], found: Findings, durable_only: bool) -> None:
+def _given_twice(
+    client: Written,
+    told: NDArray[Any],
+    mine: NDArray[Any],
+    lost_numbers: NDArray[Any],
+    found: Findings,
+) -> None:
+    """What was told and then lost is either in the journal after all, as it was told, or its number
+    is nobody's.
+    """
+    place = {key: index for index, key in enumerate(_keys(mine).tolist())}
+    ours, theirs = _plain(told), _plain(mine)
+    known_lost = set(lost_numbers.tolist())
+    for index, key in enumerate(_keys(told).tolist()):
+        at = place.get(key, -1)
+        sequence = int(told[index]["sequence"])
+        if at >= 0 and ours[index] == theirs[at]:
+            continue
+        if at < 0 and (sequence > found.records or sequence in known_lost):
+            continue
+        found.blame(f"{client.account}: number {sequence} was given out twice")
+        found.duplicates += 1
+
+
+def _compare(
+    client: Written,
+    mine: NDArray[Any],
+    found: Findings,
+    durable_only: bool,
+    lost_numbers: NDArray[Any],
+) -> None:
     chosen = (client.reports["kind"] < EventKind.BALANCE) & (client.reports["account"] != 0)
     told = client.reports[chosen]
     found.commands += client.commands
@@ -188,6 +219,7 @@ def _compare(client: Written, mine: NDArray[Any], found: Findings, durable_only:
     if durable_only:
         # The rest was lost with the memory: it was not told to be more than that.
         sure = told["assurance"] == 3
+        _given_twice(client, told[~sure], mine, lost_numbers, found)
         told, keys = told[sure], keys[sure]
     unique, first, counts = np.unique(keys, return_index=True, return_counts=True)
     twice = int((counts - 1).sum())
