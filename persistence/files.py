@@ -25,6 +25,9 @@ from matchbox.shm.errors import JournalError
 # Address space only, nothing is allocated: more than any file may have (see MAX_FILE_BYTES).
 MAP_BYTES = 1 << 36
 MAX_FILE_BYTES = MAP_BYTES - (1 << 30)
+# Of a meta page: its last page and the number of its transaction; and where the page size stands.
+_META = struct.Struct("<136xQQ")
+_META_PAGE_BYTES = 40
 _NAME = re.compile(r"(\d{6,})\.mdb")
 _KEY = struct.Struct(">Q")
 
@@ -142,6 +145,8 @@ def structure_problem(path: Path) -> str:
 
     Also empty if this version of the lmdb package cannot tell.
     """
+    if problem := _metas_problem(path):
+        return problem
     try:
         from lmdb import verify
     except ImportError:
@@ -151,6 +156,30 @@ def structure_problem(path: Path) -> str:
     except (verify.VerifyError, OSError, ValueError, struct.error) as error:
         return str(error)
     return str(problems[0]) if problems else ""
+
+
+def _metas_problem(path: Path) -> str:
+    """What is wrong with the numbers of the two meta pages; empty if nothing is.
+
+    LMDB believes the one with the higher number, and takes an old state for the newest where the
+    other's number is damaged. But commits write them in turn: their numbers follow each other, and
+    the newer knows of as many pages, or more.
+    """
+    try:
+        with path.open("rb") as file:
+            first = file.read(_META.size)
+            (page_bytes,) = struct.unpack_from("<I", first, _META_PAGE_BYTES)
+            file.seek(page_bytes)
+            found = sorted(_META.unpack(text)[::-1] for text in (first, file.read(_META.size)))
+    except (OSError, struct.error) as error:
+        return f"the meta pages cannot be read: {error}"
+    (older, older_pages), (newer, newer_pages) = found
+    if newer - older != (1 if newer else 0) or older_pages > newer_pages:
+        return (
+            f"the meta pages do not follow each other: transactions {older} and {newer}, "
+            f"pages {older_pages + 1} and {newer_pages + 1}"
+        )
+    return ""
 
 
 class Environment:
