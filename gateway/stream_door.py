@@ -32,7 +32,7 @@ MESSAGES_PER_SECOND = 5
 # Of a connection; so many an address can open in a minute.
 CONNECTION_WEIGHT = 2
 # Listen keys are looked at so often while they are listened by.
-CHECK_S = 5.0
+CHECK_S = 2.0
 # Numbers are put there by clients that count their connections.
 _Id = str | int | None
 _encode = msgspec.json.Encoder().encode

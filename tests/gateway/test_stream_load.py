@@ -45,8 +45,7 @@ class Follower(threading.Thread):
     def __init__(self, address: str, stream: str) -> None:
         super().__init__()
         self.client = Client(address)
-        self.listener = Listener(address, f"/ws/btcusd@{stream}")
-        self.listener.ask("LIST_SUBSCRIPTIONS")
+        self.listener = Listener(address, f"/ws/btcusd@{stream}").ready()
         self.last, self.book = self.snapshot()
         self.begun = False
         self.checked = 0
@@ -167,7 +166,7 @@ def test_a_worker_that_was_stopped_while_the_ring_went_round_leaves_no_gap(
     flow = Flow(exchange, seed, 0.001)
     follower = Follower(address, "depth@100ms")
     follower.start()
-    best = Listener(address, "/ws/btcusd@bookTicker")
+    best = Listener(address, "/ws/btcusd@bookTicker").ready()
     flow.start()
     follow(follower, 2)
     (worker,) = exchange.status["gateway"]["workers"]
@@ -192,7 +191,7 @@ def test_a_takeover_breaks_no_stream_and_leaves_no_gap(make_exchange: Make, seed
     wait_for(lambda: exchange.followed, "a standby follows")
     flow = Flow(exchange, seed)
     follower = Follower(address, "depth@100ms")
-    trades = Listener(address, "/ws/btcusd@trade")
+    trades = Listener(address, "/ws/btcusd@trade").ready()
     follower.start()
     flow.start()
     follow(follower, 2)

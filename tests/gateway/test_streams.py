@@ -21,7 +21,9 @@ Listen = Callable[..., Listener]
 def listen(address: str) -> Iterator[Listen]:
     """listen(path): a connection."""
     with contextlib.ExitStack() as stack:
-        yield lambda path, **options: stack.enter_context(Listener(address, path, **options))
+        yield lambda path, **options: stack.enter_context(
+            Listener(address, path, **options).ready()
+        )
 
 
 @pytest.fixture

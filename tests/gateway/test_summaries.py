@@ -17,7 +17,7 @@ LIMIT = {"symbol": "BTCUSD", "type": "LIMIT", "timeInForce": "GTC", "quantity": 
 @pytest.fixture
 def listen(address: str) -> Iterator[Callable[[str], Listener]]:
     with contextlib.ExitStack() as stack:
-        yield lambda path: stack.enter_context(Listener(address, path))
+        yield lambda path: stack.enter_context(Listener(address, path).ready())
 
 
 @pytest.fixture
