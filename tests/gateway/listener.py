@@ -20,7 +20,9 @@ class Listener:
     """One connection. Messages are what the JSON says."""
 
     def __init__(self, address: str, path: str, **options: Any) -> None:
-        self._connection = connect(f"ws://{address}{path}", max_size=None, **options)
+        self._connection = connect(
+            f"ws://{address}{path}", max_size=None, max_queue=None, **options
+        )
         self._socket = self._connection.__enter__()
         self._ids = itertools.count(1)
         self.kept: list[Any] = []  # what came while an answer was waited for
