@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed
 
 POLICY, GOING_AWAY, UNEXPECTED = 1008, 1001, 1011
 MOST_QUEUED, MOST_IN_KERNEL = 1 << 20, 1 << 18
-CUT_S = 5.0
+CUT_S = 3.0
 LONGEST_S = 24 * 3600.0
 _MOST_REASON = 123
 _AT_ONCE = struct.pack("ii", 1, 0)

@@ -23,7 +23,8 @@ from matchbox.gateway.feed import Feed
 from matchbox.gateway.limits import Limits
 from matchbox.gateway.listen_keys import ListenKeys, is_listen_key
 from matchbox.gateway.sockets import POLICY, Socket, frame
-from matchbox.gateway.streams import Stream
+from matchbox.gateway.streams import SUMMARIES, Stream
+from matchbox.gateway.summaries import Summaries
 from matchbox.gateway.user_streams import Listening, UserStreams
 
 MOST_STREAMS = 1024
@@ -31,7 +32,7 @@ MESSAGES_PER_SECOND = 5
 # Of a connection; so many an address can open in a minute.
 CONNECTION_WEIGHT = 2
 # Listen keys are looked at so often while they are listened by.
-CHECK_S = 5.0
+CHECK_S = 2.0
 # Numbers are put there by clients that count their connections.
 _Id = str | int | None
 _encode = msgspec.json.Encoder().encode
@@ -52,9 +53,15 @@ class StreamDoor:
     """Serves connections that listen."""
 
     def __init__(
-        self, feed: Feed, users: UserStreams, listen_keys: ListenKeys, limits: Limits
+        self,
+        feed: Feed,
+        summaries: Summaries,
+        users: UserStreams,
+        listen_keys: ListenKeys,
+        limits: Limits,
     ) -> None:
-        self._feed, self._users, self._limits = feed, users, limits
+        self._feed, self._summaries = feed, summaries
+        self._users, self._limits = users, limits
         self._listen_keys = listen_keys
         self.sockets: set[Socket] = set()
         self._listening: dict[tuple[Socket, str], Listening] = {}  # by listen key
@@ -134,7 +141,7 @@ class StreamDoor:
                 if stream is None:
                     await self._listen(name, socket)
                 else:
-                    await self._feed.join(stream, socket)
+                    await self._source(stream).join(stream, socket)
         except ApiError as error:
             for each in new:
                 self._leave(each, socket)
@@ -154,11 +161,15 @@ class StreamDoor:
 
     def _leave(self, name: str, socket: Socket) -> None:
         if not is_listen_key(name):
-            self._feed.leave(name, socket)
+            self._source(_stream(name)).leave(name, socket)
             return
         listening = self._listening.pop((socket, name), None)
         if listening is not None:
             self._users.stop(listening)
+
+    def _source(self, stream: Stream) -> Feed | Summaries:
+        """Who tells a stream."""
+        return self._summaries if stream.kind in SUMMARIES else self._feed
 
     # -- user streams
 

@@ -3,6 +3,8 @@
     <symbol>@trade, @aggTrade, @bookTicker, !bookTicker              at once
     <symbol>@depth, @depth5, @depth10, @depth20                      every second
     <symbol>@depth@100ms, @depth5@100ms, ...                         ten times a second
+    <symbol>@kline_<interval>, @ticker, @miniTicker,
+    !ticker@arr, !miniTicker@arr                                     every second
 
 Symbols are in lower case. A Channel is a stream that somebody listens to: what is published on it
 is encoded and framed once, in each of the two forms that clients choose from.
@@ -13,11 +15,16 @@ from dataclasses import dataclass
 from enum import Enum
 
 from matchbox.gateway.sockets import Socket, frame
+from matchbox.persistence.candles import INTERVALS
 
 FAST_MS, SLOW_MS = 100, 1000
 _NAME = re.compile(
     r"(?P<symbol>[a-z0-9]{1,24})@(?:(?P<kind>trade|aggTrade|bookTicker)"
     r"|depth(?P<levels>5|10|20)?(?:@(?P<ms>100|1000)ms)?)"
+)
+_SUMMARY = re.compile(
+    r"(?:(?P<symbol>[a-z0-9]{1,24})@(?:kline_(?P<interval>[0-9]{1,2}[smhdwM])|(?P<kind>ticker|miniTicker))"
+    r"|!(?P<all>ticker|miniTicker)@arr)"
 )
 _ALL_BOOK_TICKERS = "!bookTicker"
 
@@ -30,6 +37,12 @@ class Kind(Enum):
     BEST = "bookTicker"
     DIFFS = "depth"
     LEVELS = "depth levels"
+    KLINE = "kline"
+    TICKER = "ticker"
+    MINI = "miniTicker"
+
+
+SUMMARIES = (Kind.KLINE, Kind.TICKER, Kind.MINI)
 
 
 @dataclass(frozen=True)
@@ -41,6 +54,7 @@ class Stream:
     symbol: str = ""
     levels: int = 0
     every_ms: int = 0
+    interval: str = ""
 
     @classmethod
     def of(cls, name: str) -> "Stream | None":
@@ -49,13 +63,23 @@ class Stream:
             return cls(name, Kind.BEST)
         found = _NAME.fullmatch(name)
         if found is None:
-            return None
+            return cls._summary(name)
         symbol = found["symbol"].upper()
         if found["kind"]:
             return cls(name, Kind(found["kind"]), symbol)
         levels = int(found["levels"] or 0)
         kind = Kind.LEVELS if levels else Kind.DIFFS
         return cls(name, kind, symbol, levels, int(found["ms"] or SLOW_MS))
+
+    @classmethod
+    def _summary(cls, name: str) -> "Stream | None":
+        found = _SUMMARY.fullmatch(name)
+        if found is None:
+            return None
+        symbol, interval = (found["symbol"] or "").upper(), found["interval"]
+        if interval is None:
+            return cls(name, Kind(found["kind"] or found["all"]), symbol)
+        return cls(name, Kind.KLINE, symbol, interval=interval) if interval in INTERVALS else None
 
 
 class Channel:

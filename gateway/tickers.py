@@ -95,13 +95,14 @@ class Tickers:
 
     async def last_day(self, call: Call) -> Any:
         values = call.values
-        rows = []
-        for symbol in await self._markets.chosen(values["symbol"], values["symbols"]):
-            row = self._statistics(symbol, _DAY_MS, 1000)
-            if values["type"] != "MINI":
-                row = row | await self._book(symbol)
-            rows.append(row)
-        return self._shaped(call, rows)
+        book = values["type"] != "MINI"
+        symbols = await self._markets.chosen(values["symbol"], values["symbols"])
+        return self._shaped(call, [await self.of_last_day(symbol, book=book) for symbol in symbols])
+
+    async def of_last_day(self, symbol: Symbol, *, book: bool) -> dict[str, Any]:
+        """Of the last 24 hours; `book`: with the best prices of now. Raises ApiError."""
+        row = self._statistics(symbol, _DAY_MS, 1000)
+        return row | await self._book(symbol) if book else row
 
     async def trading_day(self, call: Call) -> Any:
         shift_ms, now = call.values["timeZone"] or 0, now_ms()

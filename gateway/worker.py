@@ -43,6 +43,7 @@ from matchbox.gateway.replacing import Replacing
 from matchbox.gateway.signing import Replays
 from matchbox.gateway.spot import Spot
 from matchbox.gateway.stream_door import StreamDoor
+from matchbox.gateway.summaries import Summaries
 from matchbox.gateway.tickers import Tickers
 from matchbox.gateway.user_data import UserData
 from matchbox.gateway.user_streams import UserStreams
@@ -102,6 +103,7 @@ class Worker:
         authentication = Authentication(self._keys, self._replays)
         self._listen_keys = ListenKeys(data, self._keys)
         spot = Spot(self._desk, markets, self._history, self._lookups, limits)
+        tickers = Tickers(markets, self._traded)
         served = (
             spot,
             Replacing(self._desk, markets, self._history, limits, spot),
@@ -109,7 +111,7 @@ class Worker:
             AccountHistory(markets, self._history),
             PublicTrades(markets, self._traded),
             Klines(markets, self._traded),
-            Tickers(markets, self._traded),
+            tickers,
             Wallet(markets, self._lookups, limits),
             Funds(self._desk, markets, self._history, self._destinations),
             UserData(self._listen_keys),
@@ -123,10 +125,13 @@ class Worker:
             (lambda: durable.position) if waits else (lambda: EVERYTHING),
             self._say,
         )
+        self._summaries = Summaries(markets, self._history, self._traded, tickers, self._say)
         self._users = UserStreams(
             data / "views", self._history, markets, self._lookups, spot.cancel_ids, self._say
         )
-        self._streams = StreamDoor(self._feed, self._users, self._listen_keys, limits)
+        self._streams = StreamDoor(
+            self._feed, self._summaries, self._users, self._listen_keys, limits
+        )
         self._api = WsApi(self._door, endpoints, authentication, limits, self._users, self._say)
         self._app = make_app(self._door, endpoints)
         add_sockets(self._app, self._streams, self._api, ping_s=settings.ping_s)
@@ -173,7 +178,7 @@ class Worker:
         for connection in list(server.connections or ()):
             with contextlib.suppress(Exception):
                 connection.close(timeout=0.1)
-        for each in (self._feed, self._users, self._streams, self._api):
+        for each in (self._feed, self._summaries, self._users, self._streams, self._api):
             each.close()
         await self._desk.close()
         self._lookups.close()

@@ -1,6 +1,7 @@
 """A client of the gateway's WebSockets as small as can be."""
 
 import base64
+import contextlib
 import itertools
 import json
 import os
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from tests.integration.conftest import DEADLINE_S
@@ -18,7 +20,9 @@ class Listener:
     """One connection. Messages are what the JSON says."""
 
     def __init__(self, address: str, path: str, **options: Any) -> None:
-        self._connection = connect(f"ws://{address}{path}", max_size=None, **options)
+        self._connection = connect(
+            f"ws://{address}{path}", max_size=None, max_queue=None, **options
+        )
         self._socket = self._connection.__enter__()
         self._ids = itertools.count(1)
         self.kept: list[Any] = []  # what came while an answer was waited for
@@ -58,6 +62,12 @@ class Listener:
 
     def say(self, message: Any) -> None:
         self._socket.send(message if isinstance(message, str) else json.dumps(message))
+
+    def ready(self) -> Self:
+        """Once the streams of its path are listened to: they are joined after the handshake."""
+        with contextlib.suppress(ConnectionClosed):
+            self.ask("LIST_SUBSCRIPTIONS", number=0)
+        return self
 
     def ask(self, method: str, params: Any = None, number: Any = None) -> Any:
         """The answer to a message; others that come before it are kept."""

@@ -152,3 +152,31 @@ def test_orders_are_placed_over_the_websocket_api(run: Any) -> None:
             await exchange.create_order_ws(MARKET, "limit", "buy", 10_000, 1_000_000)
 
     run(work)
+
+
+def test_candles_and_tickers_are_watched(run: Any, alice: Client, bob: Client) -> None:
+    async def work(exchange: Any) -> None:
+        await exchange.load_markets()
+        bob.good("POST", "order", **LIMIT, side="SELL", price="108")
+        alice.good("POST", "order", **LIMIT, side="BUY", price="108")
+        candles = await exchange.watch_ohlcv(MARKET, "1m")
+        assert candles[-1][4] == 108 and candles[-1][5] >= 1
+        ticker = await exchange.watch_ticker(MARKET)
+        assert (ticker["last"], ticker["symbol"]) == (108, MARKET)
+        assert set(await exchange.watch_tickers([MARKET])) == {MARKET}
+        listed = await exchange.fetch_ohlcv_ws(MARKET, "1m", None, 1)
+        assert listed[0][4] == 108
+
+    run(work)
+
+
+def test_an_order_is_edited_over_the_websocket_api(run: Any) -> None:
+    async def work(exchange: Any) -> None:
+        await exchange.load_markets()
+        order = await exchange.create_order_ws(MARKET, "limit", "buy", 2, 90.5)
+        edited = await exchange.edit_order_ws(order["id"], MARKET, "limit", "buy", 1, 91)
+        assert (edited["price"], edited["amount"]) == (91, 1) and edited["id"] != order["id"]
+        trades = await exchange.fetch_my_trades_ws(MARKET)
+        assert all(trade["symbol"] == MARKET for trade in trades)
+
+    run(work)

@@ -21,7 +21,9 @@ Listen = Callable[..., Listener]
 def listen(address: str) -> Iterator[Listen]:
     """listen(path): a connection."""
     with contextlib.ExitStack() as stack:
-        yield lambda path, **options: stack.enter_context(Listener(address, path, **options))
+        yield lambda path, **options: stack.enter_context(
+            Listener(address, path, **options).ready()
+        )
 
 
 @pytest.fixture
@@ -273,3 +275,11 @@ def test_a_market_that_is_removed_ends_and_one_that_is_added_can_be_listened_to(
     removed = command(exchange, "market", "remove", "EXCHANGE", "BTC/USD.3")
     assert removed.returncode == 0, removed.stderr
     assert "no such stream" in listener.ask("SUBSCRIBE", ["btcusd3@depth"])["error"]["msg"]
+
+
+@pytest.mark.parametrize("path", ["/ws", "/ws/btcusd@trade", "/stream", "/ws-api/v3"])
+def test_who_asks_by_plain_http_is_told_that_it_is_a_websocket(alice: Client, path: str) -> None:
+    answer = alice.send("GET", path)
+    assert answer.status == 426 and answer.body["code"] == -1000
+    half = {"Upgrade": "websocket", "Connection": "Upgrade"}
+    assert alice.send("GET", path, headers=half).status in (400, 426)

@@ -320,3 +320,38 @@ def test_a_message_that_is_too_long_ends_the_connection(api: Listener) -> None:
         api.say("x" * (1 << 18))
         api.receive()
     assert closed.value.rcvd is None or closed.value.rcvd.code == 1009
+
+
+def test_an_order_is_replaced_and_what_fails_in_part_says_so(api: Listener, key: Key) -> None:
+    placed = good(api.ask("order.place", signed(key, **ORDER)))
+    given = {**ORDER, "price": "51", "cancelReplaceMode": "STOP_ON_FAILURE"}
+    replaced = signed(key, **given, cancelOrderId=placed["orderId"])
+    found = good(api.ask("order.cancelReplace", replaced))
+    assert (found["cancelResult"], found["newOrderResult"]) == ("SUCCESS", "SUCCESS")
+    again = signed(key, **given, cancelOrderId=placed["orderId"], newClientOrderId="again")
+    failed = api.ask("order.cancelReplace", again)
+    assert failed["status"] == 400 and failed["error"]["code"] == -2022
+    assert failed["error"]["data"]["cancelResult"] == "FAILURE"
+
+
+def test_lists_of_orders_are_entered_and_told(api: Listener, key: Key) -> None:
+    number = good(api.ask("userDataStream.subscribe.signature", signed(key)))["subscriptionId"]
+    given = {
+        "symbol": "BTCUSD",
+        "side": "SELL",
+        "quantity": "1",
+        "aboveType": "LIMIT_MAKER",
+        "abovePrice": "900",
+        "belowType": "STOP_LOSS",
+        "belowStopPrice": "10",
+    }
+    listed = good(api.ask("orderList.place.oco", signed(key, **given)))
+    told = api.find(lambda m: m.get("event", {}).get("e") == "listStatus", "the list")
+    assert told["subscriptionId"] == number
+    assert told["event"]["g"] == listed["orderListId"]
+    assert {o["i"] for o in told["event"]["O"]} == {o["orderId"] for o in listed["orders"]}
+    good(
+        api.ask("orderList.cancel", signed(key, symbol="BTCUSD", orderListId=listed["orderListId"]))
+    )
+    done = api.find(lambda m: m.get("event", {}).get("L") == "ALL_DONE", "its end")
+    assert done["event"]["g"] == listed["orderListId"]
