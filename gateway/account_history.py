@@ -116,6 +116,8 @@ def _fill(symbol: Symbol, fill: Any, list_id: int) -> dict[str, Any]:
     """One fill (REPORT), as myTrades shows it."""
     buys = int(fill["side"]) == Side.BUY
     ticks, lots, fee = (int(fill[name]) for name in ("price_ticks", "quantity_lots", "fee"))
+    # A fee is of what was received; a rebate comes in what was given.
+    in_base = buys == (fee >= 0)
     return {
         "symbol": symbol.name,
         "id": int(fill["trade_id"]),
@@ -124,8 +126,8 @@ def _fill(symbol: Symbol, fill: Any, list_id: int) -> dict[str, Any]:
         "price": symbol.price(ticks),
         "qty": symbol.quantity(lots),
         "quoteQty": symbol.notional(ticks * lots),
-        "commission": symbol.base_amount(fee) if buys else symbol.quote_amount(fee),
-        "commissionAsset": symbol.market.base if buys else symbol.market.quote,
+        "commission": symbol.base_amount(fee) if in_base else symbol.quote_amount(fee),
+        "commissionAsset": symbol.market.base if in_base else symbol.market.quote,
         "time": int(fill["timestamp_ns"]) // 1_000_000,
         "isBuyer": buys,
         "isMaker": bool(int(fill["flags"]) & ReportFlag.AS_MAKER),
