@@ -153,6 +153,14 @@ def whole_count(records: NDArray[Any], most: int) -> int:
     return count
 
 
+def count_before(records: NDArray[Any]) -> int:
+    """How many of some records of a log right before the last one belong together with it."""
+    count = 0
+    while count + 1 < len(records) and continues(records[-1 - count], records[-2 - count]):
+        count += 1
+    return count
+
+
 def continues(record: Any, before: Any) -> bool:
     """Does it belong to the record before it?"""
     if record["kind"] == Kind.NEW_ORDER:

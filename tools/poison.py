@@ -33,6 +33,7 @@ from typing import Any
 from matchbox.core.plan import PUBLISHER_READS
 from matchbox.persistence import cuts
 from matchbox.persistence.cuts import Cut
+from matchbox.persistence.journaler import GROUP_RECORDS, count_before
 from matchbox.shm import segment
 from matchbox.shm.board import Board
 from matchbox.shm.errors import MatchboxError, SegmentError
@@ -167,14 +168,25 @@ def _told(suspect: Suspect, board: Board, rings: Rings) -> str:
     record, last = (
         log.peek(sequence - 1, 1, LOG_RECORD)[0] for sequence in (suspect.number, log.produced)
     )
+    # What goes together is done together: of the first of a pair, too, nothing may have been told.
+    head = suspect.number - records_before(log, suspect.number)
+    if head <= told:
+        return f"somebody may know of record {head:,}, which goes together with it"
     if record["kind"] not in cuts.KINDS:
         kind = int(record["kind"])
         name = Kind(kind).name if kind in tuple(Kind) else f"kind {kind}"
         return f"a {name} is done by several agents, or by none"
     settled = int(last["sequence"]) - int(last["settled_lag"])
-    if settled >= suspect.number or (settled == suspect.number - 1 and last["settled_index"]):
+    if settled >= head or (settled == head - 1 and last["settled_index"]):
         return "records behind it were decided with what came of it"
     return ""
+
+
+def records_before(log: Ring, sequence: int) -> int:
+    """How many records before this one go together with it."""
+    first = max(1, log.produced - log.capacity + 1, sequence - GROUP_RECORDS)
+    rows = log.peek(first - 1, sequence - first + 1, LOG_RECORD)
+    return count_before(rows)
 
 
 # ---- from one engine to the next

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from matchbox.core.instrument import market_record
 from matchbox.core.plan import PUBLISHER_READS
 from matchbox.persistence.cuts import CUT, KINDS
+from matchbox.persistence.journaler import count_before
 from matchbox.shm.errors import BadArgument, Detached
 from matchbox.shm.records import (
     COMMAND,
@@ -269,9 +270,11 @@ class World:
         standby.follower.cut_out(sequence)
         for part in self.exchange._log:
             part["reserved"][part["sequence"] == sequence] = CUT
-        # What was said of it, and after it, was said by nobody.
+        # What was said of it and what goes together with it, and after it, was said by nobody.
+        log = np.concatenate(self.exchange._log)
+        head = sequence - count_before(log[:sequence])
         for part, found in self._found.items():
-            kept = [event for event in found if event.sequence < sequence]
+            kept = [event for event in found if event.sequence < head]
             self._read[part] -= len(found) - len(kept)
             self._found[part] = kept
         self.seen["CUT OUT"] += 1
@@ -293,8 +296,11 @@ class World:
             return log
         last = log[-1]
         settled = int(last["sequence"] - last["settled_lag"]) + bool(last["settled_index"])
-        chosen = (log["sequence"] > max(told, settled)) & (log["reject"] == 0)
-        return log[chosen & np.isin(log["kind"], KINDS)]
+        first = max(told, settled) + 1
+        chosen = (log["sequence"] >= first) & (log["reject"] == 0) & np.isin(log["kind"], KINDS)
+        return log[
+            [i for i in np.flatnonzero(chosen) if i + 1 - count_before(log[: i + 1]) >= first]
+        ]
 
     def _polled(self, poll: Callable[[], int]) -> int:
         done = poll()

@@ -377,9 +377,18 @@ def test_numbers_stand_beside_decimals_in_json(demo: Names) -> None:
     assert recordview.fields(money(Kind.DEPOSIT, asset=50)[0], demo)["amount"] is None
 
 
+def test_numbers_that_are_passed_over_are_shown() -> None:
+    record = np.zeros(1, LOG_RECORD)
+    record["sequence"], record["kind"] = 12, Kind.LOST
+    record["order_id"], record["quantity_lots"] = 11, 64
+    shown = recordview.line(record[0], Names())
+    assert "LOST" in shown and "first=11" in shown and "count=64" in shown
+
+
 def test_every_kind_of_record_has_a_case() -> None:
     earlier = {Kind.AMEND_ORDER, Kind.ADD_ASSET, Kind.ADD_MARKET, Kind.DETACH_SESSION, Kind.START}
     earlier |= {Kind.TAKE_OVER}  # as START
+    earlier |= {Kind.LOST}  # below
     plain = {Kind.SUBSCRIBE, Kind.UNSUBSCRIBE, Kind.LOGOUT, Kind.STOP, Kind.INVALID}
     shown_here = {Kind(int(record["kind"][0])) for record, _ in CASES}
     shown_here |= {Kind.CANCEL_WITHDRAWAL}  # as SETTLE_WITHDRAWAL

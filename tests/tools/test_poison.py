@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from matchbox.shm.board import BOARD_BYTES, Board
-from matchbox.shm.records import EVENT, LOG_RECORD, MARKET_DATA, Kind
+from matchbox.shm.records import EVENT, LOG_RECORD, MARKET_DATA, NEW_ORDER, Belongs, Kind
 from matchbox.shm.ring import Producer, Ring, ring_bytes
 from matchbox.tools import poison
 from matchbox.tools.poison import MATCHING, PUBLISHING, SEQUENCING, SETTLING, Poisoned, Verdict
@@ -149,6 +149,22 @@ def test_what_later_records_were_decided_with_is_not_cut_out(dead: Dead) -> None
     more["settled_lag"], more["settled_index"] = LOGGED + 1 - 12, 1
     Producer(dead.rings["log"]).publish(more)
     with pytest.raises(Poisoned, match="records behind it were decided"):
+        dead.judge()
+
+
+def test_what_goes_together_with_something_told_is_not_cut_out(dead: Dead) -> None:
+    """A list of which all up to its first leg was told: how that ended depends on the second."""
+    rows = np.zeros(3, LOG_RECORD)
+    rows["sequence"] = np.arange(LOGGED + 1, LOGGED + 4)
+    rows["kind"] = [Kind.ORDER_LIST, Kind.NEW_ORDER, Kind.NEW_ORDER]
+    rows["settled_lag"] = rows["sequence"] - SETTLED
+    rows[1:].view(NEW_ORDER)["has_terms"] = Belongs.IN_LIST
+    Producer(dead.rings["log"]).publish(rows)
+    dead.hold("matcher-0", MATCHING, LOGGED + 3, fault=11)
+    dead.rings["log"].set_reader(PUBLISHER, LOGGED)
+    assert [cut.sequence for cut in dead.judge().cuts] == [LOGGED + 3]
+    dead.rings["log"].set_reader(PUBLISHER, LOGGED + 2)
+    with pytest.raises(Poisoned, match="goes together with it"):
         dead.judge()
 
 

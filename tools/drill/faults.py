@@ -151,6 +151,10 @@ def _disarm(armed: Path) -> bool:
     return False
 
 
+# Who passes a point, but those of a takeover.
+_DIES = {"journal": "journal", "snapshot": "standby", "archive": "archiver"}
+
+
 def at_point(name: str) -> Fault:
     """Have the process die that passes this point next; see points.py."""
 
@@ -159,6 +163,7 @@ def at_point(name: str) -> Fault:
         if part == "recovery":
             return twice(scene)
         done = Strike(f"die at {name}", turns=part == "takeover")
+        victim = scene.instance.pid(_DIES.get(part, "engine"))
         armed = points.arm(scene.folder, name, 1)
         done.now()
         if part == "takeover":
@@ -169,6 +174,8 @@ def at_point(name: str) -> Fault:
         done.kills += 1
         if part == "takeover":
             _again(scene)
+        else:
+            wait_for(lambda: not _lives(victim), "it is dead")
         return done
 
     return strike
