@@ -1,5 +1,6 @@
 """Real exchanges for tests: `matchbox up` as a process, stopped and cleaned up in any case."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -224,7 +225,8 @@ class ExchangeProcess:
             self.process.kill()
             self.process.wait()
             for child in children:
-                child.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
             psutil.wait_procs(children, DEADLINE_S)
         workers = self.status.get("gateway", {}).get("workers", [])
         others = (self.status.get("archiver", 0), *workers)
