@@ -326,6 +326,8 @@ class Auditor:
 
     def _names_account(self, r: Record, session: Session) -> bool:
         """Is it a record in which 0 stands for the session's account, which it is let to name?"""
+        if r.reject == Reason.POISONED:
+            return False  # it was not looked at
         if r.kind in (Kind.SUBSCRIBE, Kind.UNSUBSCRIBE):
             return True
         names = (
@@ -337,7 +339,7 @@ class Auditor:
             Kind.TRANSFER,
             Kind.REQUEST_WITHDRAWAL,
         )
-        return r.kind in names and r.reject not in (Reason.NOT_PERMITTED, Reason.POISONED)
+        return r.kind in names and r.reject != Reason.NOT_PERMITTED
 
     def _apply(
         self, group: list[Record], session: Session, decisions: list[Decision], steps: list[Step]
